@@ -18,6 +18,7 @@ CASES = {
     "doctor-healthy": "doctor_healthy",
     "doctor-presets": "doctor_presets",
     "filters": "filters",
+    "first-list": "first_list",
     "growth": "growth",
     "host-tables": "host_tables",
     "ingest": "ingest",

@@ -27,6 +27,8 @@ shared and noisy: trust the ratios. No figure has been measured on a GPU yet.
 Studies, each with its question, method, result and limits:
 
 * [Gowalla](gowalla.md): every row on LightGCN's split, and how often test was read for it
+* [Graph filters](filters.md): what was tried for Gowalla's record, with every number
+* [auto](auto.md): the command against its single candidates, and other libraries
 * [The doctor](doctor-readings.md): three readings of planted faults and sound runs
 * [Item graphs](item-graphs.md): skip-gram, node2vec and factorisations beside gensim
 * [Meshes](meshes.md): bytes between devices, 100 million pairs, tables in host memory
@@ -41,6 +43,7 @@ CASES = (
     "growth",
     "rank",
     "serve",
+    "first-list",
     "server-faults",
     "memory",
     "large",

@@ -129,9 +129,11 @@ def _serve_other(name: str, run: str) -> None:
     serve(run, port=0, watch_seconds=0)
 
 
-def start(command: list[str]) -> tuple[subprocess.Popen[str], str]:
+def start(
+    command: list[str], env: dict[str, str] | None = None
+) -> tuple[subprocess.Popen[str], str]:
     """Start a server, wait until it accepts requests, and return it with its address."""
-    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
     assert server.stderr is not None
     for line in server.stderr:
         found = re.search(r" on (http://\S+)", line)
