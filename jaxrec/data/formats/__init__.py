@@ -56,12 +56,13 @@ FORMATS = (
 registry.FORMATS.builtin = FORMATS
 _FOR_ITEMS = "for item models (skipgram, item-mf); `jaxrec presets` lists some"
 _ENDINGS = {
-    "csv": ".csv",
-    "tsv": ".tsv",
-    "parquet": ".parquet",
-    "jsonl": ".jsonl",
-    "recbole": ".inter",
+    "csv": (".csv",),
+    "tsv": (".tsv",),
+    "parquet": (".parquet",),
+    "jsonl": (".jsonl", ".ndjson"),
+    "recbole": (".inter",),
 }
+_JSON = (*_ENDINGS["jsonl"], ".json")
 
 
 _WORKBOOK = "a workbook is not read; save its sheet as CSV"
@@ -416,8 +417,8 @@ def detect(path: str | Path, *, named: bool = True) -> str:
             return "movielens"
         if path.name == "train.txt":
             return "lightgcn"
-        for format, ending in _ENDINGS.items():
-            if Path(plain).suffix == ending:
+        for format, endings in _ENDINGS.items():
+            if Path(plain).suffix in endings:
                 return format
         if is_json_name(path.name):
             if jsonl.is_reviews(path):
@@ -436,9 +437,9 @@ def detect(path: str | Path, *, named: bool = True) -> str:
     found = ["lightgcn"] if "train.txt" in names else []
     if {"u.data", "ratings.dat"} & names or {"ratings.csv", "movies.csv"} <= names:
         found.append("movielens")
-    for format, ending in _ENDINGS.items():
+    for format, endings in _ENDINGS.items():
         covered = format == "csv" and "movielens" in found
-        if not covered and any(name.endswith(ending) for name in files):
+        if not covered and any(name.endswith(endings) for name in files):
             found.append(format)
     if len(found) == 1:
         return found[0]
@@ -449,10 +450,10 @@ def detect(path: str | Path, *, named: bool = True) -> str:
 
 
 def is_json_name(name: str) -> bool:
-    """Return whether a name, without the ending of a compression, ends in .json or .jsonl."""
+    """Return whether a name, without the ending of a compression, ends as files of JSON do."""
     path = Path(name.lower())
     name = path.stem if path.suffix in compressed.ENDINGS else path.name
-    return name.endswith((".json", ".jsonl"))
+    return name.endswith(_JSON)
 
 
 def _choose() -> str:
@@ -467,7 +468,8 @@ def _tables(
     text: TextOptions,
     rows: int | None,
 ) -> Iterator[Part]:
-    for file, label in paths.files_of(path, _ENDINGS[format]).items():
+    endings = _JSON if format == "jsonl" and paths.is_pattern(path) else _ENDINGS[format]
+    for file, label in paths.files_of(path, endings).items():
         options: dict[str, Any] = {"split": label, "options": text}
         options["more"] = paths.partition(path, file)
         if format == "parquet":

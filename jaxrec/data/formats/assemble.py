@@ -68,6 +68,8 @@ _LISTED = 3
 """The largest number of files whose column roles are listed file by file."""
 _WHOLE = r"^(0|-?[1-9][0-9]{0,15})(\.0+)?$"
 _POINTED = r"^-?[0-9]+\.0+$"
+_LISTS = {"|": r"^[^|]+(\|[^|]+)+$", ";": "^[^;]+(;[^;]+)+$", ",": r"^\[[^\[\]]+,[^\[\]]+\]$"}
+"""For each separator: the form of a list of items in one cell."""
 _NUMERIC = r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
 
 
@@ -122,9 +124,12 @@ def to_dataset(parts: Sequence[Part], name: str, repeats: Repeats | None = None)
     sides = []
     for role, more in (("user", lone), ("item", [])):
         columns_of = [part.frame.drop_in_place(role) for part in parts]
-        if all(part.untyped for part in parts):
+        untyped = all(part.untyped for part in parts)
+        if untyped:
             columns_of = _typed(columns_of, f"{role}s", notes)
         rows, table = id_rows(columns_of, more)
+        if untyped and role == "item":
+            notes |= _like_lists(rows, table)
         notes |= _like_missing(rows, table, f"{role}s") | _padded(table, f"{role}s")
         sides += [rows, table]
     user, user_ids, item, item_ids = sides
@@ -267,6 +272,25 @@ def _like_missing(rows: np.ndarray, table: np.ndarray, kind: str) -> dict[str, i
         "them"
     )
     return {note: int(np.isin(rows, place).sum())}
+
+
+def _like_lists(rows: np.ndarray, table: np.ndarray) -> dict[str, int]:
+    """Return a note that counts the rows of items such as a|b, if at least half of the items are
+    such lists."""
+    if table.dtype.kind != "U":
+        return {}
+    ids = pl.Series("id", table.tolist(), dtype=pl.String)
+    for separator, form in _LISTS.items():
+        listed = ids.str.contains(form)
+        if 2 * int(listed.sum()) >= max(len(ids), 1):
+            shown = str(ids[int(listed.arg_max() or 0)])
+            shown = shown if len(shown) <= 40 else f"{shown[:40]}..."
+            note = (
+                f"items such as {shown!r}, which look like lists, kept as one item each; "
+                f"--item-separator '{separator}' cuts them"
+            )
+            return {note: int(listed.to_numpy()[rows].sum())}
+    return {}
 
 
 def _padded(table: np.ndarray, kind: str) -> dict[str, int]:

@@ -55,8 +55,8 @@ def partition(root: Path, file: Path) -> dict[str, str]:
     return {match[1]: unquote(match[2].replace(_NULL, "")) for match in matches if match}
 
 
-def files_of(path: Path, ending: str) -> dict[Path, int | None]:
-    """Map each file with this ending, compressed or not, to its part of the split, or to None.
+def files_of(path: Path, endings: tuple[str, ...]) -> dict[Path, int | None]:
+    """Map each file with one of the endings, compressed or not, to its part of the split, or None.
 
     The part is found in a name such as ``train.csv`` or ``name.train.inter``, or in a partition
     folder ``split=train``. The files are a split if one of them is a train file and others are test
@@ -73,8 +73,8 @@ def files_of(path: Path, ending: str) -> dict[Path, int | None]:
     else:
         files = inside(path)
         several = any(partition(path, file) for file in files)
-    files = [file for file in files if compressed.plain_name(file).lower().endswith(ending)]
-    named = {file: part for file in files if (part := _part(path, file, ending)) is not None}
+    files = [file for file in files if compressed.plain_name(file).lower().endswith(endings)]
+    named = {file: part for file in files if (part := _part(path, file)) is not None}
     train = [file for file, part in named.items() if part == TRAIN]
     if several and files:
         return named if named.keys() == set(files) and train else dict.fromkeys(files)
@@ -84,12 +84,12 @@ def files_of(path: Path, ending: str) -> dict[Path, int | None]:
         return {files[0]: None}
     listed = ", ".join(file.name for file in files[:8]) or "none"
     raise InputError(
-        f"{path}: one {ending} file is needed, found {listed}; name the file itself, or a pattern: "
-        f"'{path}/*{ending}'"
+        f"{path}: one {endings[0]} file is needed, found {listed}; name the file itself, or a "
+        f"pattern: '{path}/*{endings[0]}'"
     )
 
 
-def _part(root: Path, file: Path, ending: str) -> int | None:
-    words: Iterable[str] = [compressed.plain_name(file).lower().removesuffix(ending).split(".")[-1]]
+def _part(root: Path, file: Path) -> int | None:
+    words: Iterable[str] = [Path(compressed.plain_name(file).lower()).stem.split(".")[-1]]
     words = [partition(root, file).get("split", ""), *words]
     return next((part for word in words if (part := part_of_name(word)) is not None), None)

@@ -202,7 +202,7 @@ def _names(listed: Any) -> list[Any]:
 
 def _files(path: Path, known: Settings) -> dict[Path, int | None]:
     if not (known.parts and path.is_dir() and known.path is not None):
-        return paths.files_of(path, ".inter")
+        return paths.files_of(path, (".inter",))
     labels = (TRAIN, TEST) if len(known.parts) == 2 else (TRAIN, VALIDATION, TEST)
     stem = known.path.stem
     files = {

@@ -248,7 +248,7 @@ class _Table:
         notes["files without a header"] = int(self._header is None and not source.before)
         order: np.ndarray | None = None
         if between is not None and "item" in layout.at:
-            frame, order = one_by_one(frame, frame["item"].str.split(between))
+            frame, order = one_by_one(frame, _cut(frame["item"], between))
             frame = frame.with_columns(ids(frame["item"]).alias("item"))
         return Part(
             source.path,
@@ -263,6 +263,18 @@ class _Table:
     def left_out(self) -> dict[str, int]:
         """Return counts of the lines that were left out."""
         return {f"left out: {fault}": count for fault, count in self.faults.notes().items()}
+
+
+def _cut(orders: pl.Series, between: str) -> pl.Series:
+    """Cut texts into lists of items; if all are lists as programs print them, also drop the signs
+    around them: ``['a', 'b']``."""
+    inner = orders.str.extract(r"^\[([^\[\]]*)\]$")
+    if inner.null_count():
+        return orders.str.split(between)
+    bare = (
+        pl.element().str.strip_chars().str.replace(r"^'(.*)'$", "$1").str.replace('^"(.*)"$', "$1")
+    )
+    return inner.str.split(between).list.eval(bare)
 
 
 def _dated(cells: Sequence[str]) -> bool:

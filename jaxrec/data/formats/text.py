@@ -30,6 +30,8 @@ _BOUND = {".tsv": "\t"}
 _INSTEAD = "\x1f"
 """Replaces a separator of several characters, which the parser does not support."""
 _SAMPLE = 100
+_ABOVE = 20
+"""The number of lines among which the first row of a table is looked for."""
 _SPAN = 100
 """The largest number of lines that a quoted cell may span if faulty lines are skipped."""
 LARGEST = 3.4e38
@@ -409,6 +411,12 @@ def look(
     blank, gap = full[0], full[1] - full[0] - 1 if len(full) > 1 else 0
     lines = lines[blank : blank + _SAMPLE]
     place = f"{path}:{blank + 1}"
+    start = _lines_above(lines, separator, quote=quote)
+    if start:
+        raise InputError(
+            f"{place}: {_short(lines[0])!r} is no row of the table, which begins on line "
+            f"{blank + start + 1}; drop the lines above that line"
+        )
     if separator is None:
         separator = _BOUND.get((ending or Path(compressed.plain_name(path)).suffix).lower())
     elif len(separator) > 1:
@@ -436,6 +444,39 @@ def look(
             f"{place}: one column, where {needed} are needed (separators tried: {names}; {hint})"
         )
     return Head(blank, gap, *detected, True)
+
+
+def _lines_above(lines: Sequence[str], separator: str | None, *, quote: bool) -> int:
+    """Return the number of lines above a table, such as comments or a title; 0 if there are none.
+
+    The table begins below a line ``sep=;``, which spreadsheets write, or with a line that names the
+    needed columns while the first line has another number of cells, or is a comment.
+    """
+    if re.fullmatch('"?sep=.?"?', lines[0]):
+        return 1
+    characters = _SEPARATORS if separator is None else (separator,)
+    for character in characters:
+        rows = [_cells(line, character, quote) for line in lines[:_ABOVE]]
+        if names_required(rows[0]):
+            return 0
+        for n, row in enumerate(rows):
+            if names_required(row) and (len(row) != len(rows[0]) or lines[0].startswith("#")):
+                return n
+    return 0
+
+
+def _cells(line: str, separator: str, quote: bool) -> list[str]:
+    """Cut one line into cells; an empty list if that is not possible."""
+    if len(separator) > 1:
+        separator = _INSTEAD
+    try:
+        return cut_up([line], separator, quote=quote, place="")[0] if line else [""]
+    except InputError:
+        return [""]
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 def separated(
@@ -502,6 +543,11 @@ def cut_up(lines: Sequence[str], separator: str, *, quote: bool, place: str) -> 
             if row:
                 rows.append([cell.strip() for cell in row])
     except csv.Error as e:
+        if not rows and "new-line" in str(e):
+            raise InputError(
+                f"{place}: its lines end with carriage returns; save the file again with the line "
+                "ends of Unix or Windows"
+            ) from e
         if not rows:
             raise InputError(
                 f"{place}: not rows of a table ({e}); save the file again as csv"
@@ -568,7 +614,8 @@ def find_fault(layout: Layout) -> int:
         fault = _fault(layout, row)
         if fault:
             more = [row, *(next_row for _, next_row in itertools.islice(numbered, _SAMPLE))]
-            raise InputError(f"{layout.path}:{line}: {fault.text}{_cure(layout, fault, more)}")
+            cure = _cure(layout, fault, more, first=count == 0 and not layout.source.before)
+            raise InputError(f"{layout.path}:{line}: {fault.text}{cure}")
         count += 1
     return count
 
@@ -645,8 +692,12 @@ def not_finite(cell: str | float) -> str:
     return f"is too large (float32 holds up to {LARGEST:g})" if large else "is not a finite number"
 
 
-def _cure(layout: Layout, fault: Fault, rows: Sequence[Sequence[str]]) -> str:
-    """Return the fix for a fault in the first row of ``rows``."""
+def _cure(layout: Layout, fault: Fault, rows: Sequence[Sequence[str]], *, first: bool) -> str:
+    """Return the fix for a fault in the first row of ``rows``.
+
+    Args:
+      first: whether it is the first row of the table.
+    """
     if fault.missing and fault.role in IDS:
         return MISSING_CURE
     if fault.role in NUMBERS:
@@ -659,6 +710,9 @@ def _cure(layout: Layout, fault: Fault, rows: Sequence[Sequence[str]]) -> str:
         return ""
     if fault.role == "event" and not fault.missing:
         return role_cure("event")
+    widths = {len(row) for row in rows}
+    if fault.role is None and first and len(rows) > 1 and len(widths) == 1:
+        return "; so have all lines that were checked: name every column in the first line"
     cure = SKIP_CURE
     if fault.role is None and layout.guessed:
         cure += f" (the separator was taken to be the {name_of(layout.separator)}; --separator "
@@ -738,8 +792,7 @@ def _undecoded(cell: str) -> str:
         text = content.decode(encoding)
     except UnicodeDecodeError:
         return "not valid UTF-8; give its encoding (--encoding), or skip such lines"
-    read = text if len(text) <= 40 else f"{text[:40]}..."
-    return f"not valid UTF-8; in {encoding} it is {read!r}: --encoding {encoding}"
+    return f"not valid UTF-8; in {encoding} it is {_short(text)!r}: --encoding {encoding}"
 
 
 def sifted(layout: Layout, faults: Faults, *, ids_only: bool) -> Layout | None:

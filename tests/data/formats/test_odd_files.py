@@ -118,6 +118,74 @@ def test_a_folder_of_partitions_in_text(tmp_path):
         read(tmp_path / "log")
 
 
+TABLE = "user,item\n" + "".join(f"u{n % 4},i{n}\n" for n in range(12))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (f"# by ann\n# of may\n{TABLE}", r":1: '# by ann' is no row .* on line 3; drop the lines"),
+        (f"# by ann, of may\n{TABLE}", r":1: '# by ann, of may' is no row .* on line 2; drop"),
+        (f"\nSales of may\n\n{TABLE}", r":2: 'Sales of .* begins on line 4; drop"),
+        (f"sep=;\n{TABLE.replace(',', ';')}", r":1: 'sep=;' is no row .* on line 2; drop the"),
+        (TABLE.replace("\n", "\r"), r"lines end with carriage returns; save the file again with"),
+        (
+            TABLE.replace("\n", ",\n").replace("item,", "item"),
+            r":2: 3 columns, .* has 2; so have all lines .*: name every column in the first line",
+        ),
+    ],
+)
+def test_lines_that_are_no_rows_are_named(content, said, tmp_path):
+    (tmp_path / "a.csv").write_text(content, newline="")
+    with pytest.raises(InputError, match=said):
+        read(tmp_path / "a.csv")
+
+
+def test_a_header_may_be_a_comment(tmp_path):
+    (tmp_path / "a.csv").write_text(f"# {TABLE}")
+    assert rows(read(tmp_path / "a.csv"))[0] == ("u0", "i0")
+    (tmp_path / "a.csv").write_text("# a title\nu,i\nv,j\n")
+    with pytest.raises(InputError, match="1: one column, where user and item are needed"):
+        read(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("cells", "separator"),
+    [
+        (["a|b", "b|c", "a"], "|"),
+        (["a;b", "b;c", "a"], ";"),
+        (["\"['a', 'b']\"", '"[""b"", ""c""]"', "[a]"], ","),
+    ],
+)
+def test_lists_in_cells_are_pointed_out_and_cut(cells, separator, tmp_path):
+    path = tmp_path / "orders.csv"
+    path.write_text("user,item\n" + "".join(f"u{n},{cell}\n" for n, cell in enumerate(cells)))
+    data = read(path)
+    (note,) = (note for note in data.notes if "look like lists" in note)
+    assert f"kept as one item each; --item-separator '{separator}' cuts them" in note
+    assert data.notes[note] == 2
+    data = read(path, text=TextOptions(item_separator=separator))
+    assert rows(data) == [("u0", "a"), ("u0", "b"), ("u1", "b"), ("u1", "c"), ("u2", "a")]
+    assert not any("lists" in note for note in data.notes)
+
+
+def test_titles_are_not_taken_for_lists(tmp_path):
+    titles = ["Heat (1995)", "Batman; Robin", "Good, the Bad", "a [1, 2]", "x|"]
+    path = tmp_path / "a.csv"
+    path.write_text("user,item\n" + "".join(f'u,"{title}"\n' for title in titles))
+    assert not any("lists" in note for note in read(path).notes)
+
+
+@pytest.mark.parametrize("ending", ["json", "jsonl", "ndjson", "ndjson.gz"])
+def test_endings_of_json_lines(ending, tmp_path):
+    for n in range(2):
+        line = b'{"user": "u%d", "item": "i"}\n' % n
+        path = tmp_path / f"a-{n}.{ending}"
+        path.write_bytes(gzip.compress(line) if ending.endswith("gz") else line)
+    assert read(path).n_edges == 1
+    assert read(tmp_path / "a-*").n_edges == 2
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [

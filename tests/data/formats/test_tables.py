@@ -213,7 +213,7 @@ def test_a_missing_column_is_reported_with_the_existing_ones(reading):
 
 
 def test_carriage_returns_as_line_ends_are_refused(reading):
-    with pytest.raises(InputError, match=r"a\.csv:1: not rows of a table"):
+    with pytest.raises(InputError, match=r"a\.csv:1: its lines end with carriage returns"):
         reading("user,item\r1,2\r3,4\r")
     with pytest.raises(InputError, match=r"a\.csv:32: not a row of a table"):
         reading("user,item\n" + "1,2\n" * 30 + "3,4\r5,6,7\r")
