@@ -13,6 +13,7 @@ CASES = {
     "cold": "cold",
     "compiled": "compiled",
     "compiled-forms": "compiled_forms",
+    "compiled-plan": "compiled_plan",
     "doctor": "doctor",
     "doctor-cost": "doctor_cost",
     "doctor-healthy": "doctor_healthy",

@@ -38,6 +38,7 @@ Cases: {cases}.
 CASES = (
     "compiled",
     "compiled-forms",
+    "compiled-plan",
     "step",
     "propagate",
     "growth",
@@ -260,12 +261,32 @@ def compiled_forms(shown: list[dict[str, Any]]) -> list[str]:
     return rows
 
 
+def compiled_plan(shown: list[dict[str, Any]]) -> list[str]:
+    """Return a row for each configuration and machine; nothing is timed."""
+    rows = [
+        "Device memory of a step, by the compiled program and by `jaxrec plan`; no such machine "
+        "was there. Arguments: the state and the data. Peak: the most bytes in use at any moment.",
+        "",
+        "| configuration | machine | users, items, pairs | arguments | temporary | peak | compiled "
+        "| planned | difference |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for line in sorted(shown, key=lambda line: (line["target"].startswith("v"), line["at"])):
+        planned = sum(line["planned"].values())
+        numbers = *(line[part] for part in ("arguments", "temporary", "peak", "value")), planned
+        cells = [line["impl"], line["target"], ", ".join(f"{n:,}" for n in line["sizes"])]
+        cells += [f"{n / 1e6:,.0f} MB" for n in numbers]
+        rows.append(f"| {' | '.join(cells)} | {planned / line['value'] - 1:+.1%} |")
+    return rows
+
+
 ROWS = {
     "kills": kills,
     "reliability": reliability,
     "release": release,
     "compiled": compiled,
     "compiled-forms": compiled_forms,
+    "compiled-plan": compiled_plan,
     "server-faults": server_faults,
 }
 

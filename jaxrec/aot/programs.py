@@ -252,10 +252,35 @@ def planned(problem: Problem) -> dict[str, int] | None:
     config, counts = problem.config, problem.counts
     if not config.objective.users:
         return None
-    sparse = isinstance(problem.stepper.tx, RowOptimizer)
     sides = shapes.degrees(counts) if problem.degrees is None else problem.degrees
-    plan = plans.plan(sizes_of(config, counts, sparse=sparse, sides=sides))
-    return {name: n for name, n in plan.device.items() if not name.startswith("evaluation")}
+    sparse, got = isinstance(problem.stepper.tx, RowOptimizer), None
+    if problem.mesh is not None and config.model.layers:
+        got = shapes.received(problem.data.shard, config.mesh.table)
+    return of_step(config, counts, sides, sparse, got)
+
+
+def of_step(
+    config: Config,
+    counts: Counts,
+    sides: tuple[np.ndarray, np.ndarray],
+    sparse: bool,
+    got: int | None = None,
+) -> dict[str, int]:
+    """Return the plan of the arrays that the program of a step uses, on the platform in use.
+
+    This leaves out what only an evaluation needs, and arrays of the graph that no step reads.
+
+    Args:
+      sides: degrees of users and of items.
+      sparse: whether a step updates only the rows of its batch.
+      got: number of rows that a layer receives from other devices; estimated if None.
+    """
+    steps = min(Cadence.of(config, counts.n_edges).total, shapes.MOST_STEPS)
+    more = {"sparse": sparse, "sides": sides, "got": got, "steps": steps}
+    sizes = sizes_of(config, counts, **more)
+    device = plans.plan(sizes).device
+    device["graph"] -= plans.unread(sizes)
+    return {name: n for name, n in device.items() if not name.startswith("evaluation")}
 
 
 def state_bytes(problem: Problem) -> int:

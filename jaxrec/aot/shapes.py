@@ -34,7 +34,7 @@ from jaxrec.training.placement.mesh_step import MeshStepper
 from jaxrec.training.schedule import Cadence
 from jaxrec.training.step import Stepper
 
-_MOST_STEPS = 10**6  # length of a row-sparse Adam's tables of learning-rate sums
+MOST_STEPS = 10**6  # length of a row-sparse Adam's tables of learning-rate sums
 _QUANTILES = 1024
 _SLACK = 1.02  # the size of the largest part of a mesh, divided by the mean size
 
@@ -82,7 +82,7 @@ def refuse(config: Config) -> None:
 
 def stepper_of(config: Config, counts: Counts, mesh: Mesh | None = None, **more: Any) -> Stepper:
     """Build the static part of a train step for data with the given counts."""
-    total = min(Cadence.of(config, counts.n_edges).total, _MOST_STEPS)
+    total = min(Cadence.of(config, counts.n_edges).total, MOST_STEPS)
     key = jax.random.key(0)
     sizes = counts.n_users, counts.n_items
     shape = nnx.eval_shape(lambda: models.build(config.model, *sizes, key, Inputs().sizes, 1, 0))
@@ -146,6 +146,14 @@ def train_data(config: Config, counts: Counts) -> TrainData:
     pairs = Pairs(edges, edges, None, array(counts.n_users + 1), array(counts.n_users))
     known = DeviceCsr(array(counts.n_users + 1), edges)
     return TrainData(graph, pairs, known, key_shape(), _popularity(config, counts.n_items))
+
+
+def received(shard: Any, parts: int) -> int:
+    """Return the number of rows that a device receives per layer, by the shapes of its shard."""
+    if not shard.send:  # all rows are gathered
+        return (parts - 1) * (shard.graph.indptr.shape[-1] - 1)
+    first = shard.send[0].shape  # [parts, parts, H] for an all-to-all exchange, else [parts, H]
+    return (parts - 1) * first[-1] if len(first) == 3 else sum(x.shape[-1] for x in shard.send)
 
 
 def mesh_data(config: Config, counts: Counts) -> tuple[MeshData, MeshSizes, int]:

@@ -10,6 +10,8 @@ from jaxrec.config import Config
 from jaxrec.data.dataset import Dataset
 from jaxrec.graph.spmm import resolve
 from jaxrec.parted.stored import PartedSplit
+from jaxrec.platforms import platform_of_programs
+from jaxrec.training.schedule import Cadence
 
 
 def device_memory() -> int | None:
@@ -53,6 +55,11 @@ def sizes_of(
     ]
     found: dict[str, Any] = {"buckets": resolve(config.model.kernel) == "buckets"}
     found["spectral"] = config.model.init == "spectral" and config.warm_start is None
+    found |= {"platform": platform_of_programs(), "model": config.model.name}
+    found["steps"] = Cadence.of(config, train.n_edges).total
+    if config.model.sampled:
+        found |= {"fan_outs": config.model.hops, "drawn": config.model.neighbors == "uniform"}
+        found["hidden"] = config.model.hidden_dim or config.model.dim
     found |= {"layer_bytes": np.dtype(config.model.dtype).itemsize, "degrees": degrees}
     return plans.Sizes(
         train.n_users,
