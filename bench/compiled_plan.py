@@ -41,6 +41,7 @@ CASES = {
     "gcmc": Case("gcmc"),
     "two-tower": Case("two-tower"),
     "pinsage, Gowalla's size": Case("pinsage", sizes=GOWALLA),
+    "pinsage": Case("pinsage"),
 }
 """The configurations that are compared, for each of two machines."""
 

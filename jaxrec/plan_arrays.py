@@ -48,7 +48,9 @@ class BucketSizes(NamedTuple):
     places: int | float
 
 
-def bucket_sizes(degrees: Iterable[tuple[int | float, int | float]], share: int | float = 1) -> BucketSizes:
+def bucket_sizes(
+    degrees: Iterable[tuple[int | float, int | float]], share: int | float = 1
+) -> BucketSizes:
     """Return the sizes of buckets for rows with the given degrees.
 
     Args:

@@ -25,11 +25,12 @@ from jaxrec.training.memory import Counts
 
 NAMES = ("h200", "v5e")
 WITHIN, FLOOR = 0.05, 8e6
-FARTHER = {("pinsage, Gowalla's size", "h200"): 0.08}
-"""The largest relative difference that is allowed, where it is above WITHIN; FLOOR is in bytes.
+FARTHER = {("pinsage, Gowalla's size", "h200"): 0.08, ("pinsage", "v5e"): 0.13}
+"""The allowed relative difference where it is above WITHIN; FLOOR is in bytes.
 
-XLA packs the temporary arrays of PinSAGE for an H200 with gaps of 50 MB: 431 MB, of which at most
-382 are in use at once. The plan says 400.
+PinSAGE at Gowalla's size on an H200: 400 MB planned, 431 compiled, of which at most 382 are in use
+at once; XLA packs the temporary arrays with gaps. PinSAGE at ten times this size on a v5e: 2,463 MB
+planned, 2,187 compiled; XLA keeps parts of the block in VMEM.
 """
 
 
