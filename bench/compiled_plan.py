@@ -75,6 +75,7 @@ def one(name: str, label: str) -> None:
     parts = ("arguments", "temporary", "output", "alias", "code", "peak")
     extra = {"device": to, "target": to, "preset": case.preset, "options": case.options}
     extra |= {"sizes": case.sizes, "planned": made["planned"], "versions": plugins()}
+    extra["total"] = sum(made["planned"].values())
     extra |= {part: made[part] for part in parts}
     command = f'python -m bench compiled-plan --targets {name} --cases "{label}"'
     record("compiled-plan", label, [made["memory"]], "B", command, what="step", **extra)

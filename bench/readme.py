@@ -272,11 +272,10 @@ def compiled_plan(shown: list[dict[str, Any]]) -> list[str]:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for line in sorted(shown, key=lambda line: (line["target"].startswith("v"), line["at"])):
-        planned = sum(line["planned"].values())
-        numbers = *(line[part] for part in ("arguments", "temporary", "peak", "value")), planned
+        numbers = [line[part] for part in ("arguments", "temporary", "peak", "value", "total")]
         cells = [line["impl"], line["target"], ", ".join(f"{n:,}" for n in line["sizes"])]
         cells += [f"{n / 1e6:,.0f} MB" for n in numbers]
-        rows.append(f"| {' | '.join(cells)} | {planned / line['value'] - 1:+.1%} |")
+        rows.append(f"| {' | '.join(cells)} | {line['total'] / line['value'] - 1:+.1%} |")
     return rows
 
 

@@ -42,9 +42,10 @@ On a GPU or a TPU, the arrays of a step are those of its program as XLA compiles
   the two tables of six numbers also by rows, padded to 128 numbers, which makes 580 bytes.
 * A TPU stores the table and its moments as arguments with little padding. If D is not a multiple of
   128, a step copies them to rows padded to a multiple of 128 numbers; likewise PinSAGE's two tables
-  of neighbours, unless these copies are larger than VMEM (128 MiB). A gradient or layer is a table of padded rows as well. If the copies of the table
-  and its moments fit into VMEM, they are there and take no device memory; layers need
-  VMEM for two tables, so two of the copies are then in device memory.
+  of neighbours, unless these copies are larger than VMEM (128 MiB). A gradient or layer is a table
+  of padded rows as well. If the copies of the table and its moments fit into VMEM, they are there
+  and take no device memory; layers need VMEM for two tables, so two of the copies are then in
+  device memory.
 * LightGCN on a GPU keeps the outputs of the buckets of all L layers until the batch's rows are
   gathered (a row for each row of a bucket, pieces of long rows included), and a copy of the
   buckets' weights. On a mesh, the last of these outputs does not exist yet while the last layer's
