@@ -71,8 +71,8 @@ memory), with two exceptions:
   the block in VMEM, and so needs most memory in the update of the table, not in the block.
 
 Not compared are NGCF and GC-MC with other numbers of layers than in their presets, bfloat16 layers,
-features, losses of ratings, and learned scores. On a TPU, XLA's use of VMEM is only estimated, so
-that the plan may err by 128 MiB.
+features, losses of ratings, learned scores, and other kernels than a platform's default. On a TPU,
+XLA's use of VMEM is only estimated, so that the plan may err by 128 MiB.
 
 The table may also be in host memory, with one device, no layers and row-sparse updates. Then a row
 and its optimizer state take W bytes (4 D in SGD, 4 D + 4 in row-wise Adagrad, 8 D in Adagrad,
@@ -291,6 +291,8 @@ def _work(s: Sizes, buckets: BucketSizes) -> float | int:
         return max(_block(s), dense + rows)
     if s.layers == 0:
         return dense
+    if s.platform == "gpu" and not s.buckets:
+        return dense + 2 * layer + _exchanged(s)
     if s.platform == "gpu":
         # The outputs of the buckets of all layers exist until the batch's rows are gathered.
         sums, weights = buckets.sums * s.dim * s.layer_bytes, 4 * buckets.entries

@@ -96,3 +96,9 @@ def test_a_tpu_needs_more_where_rows_are_padded():
     found, other = plans.plan(narrow).device, plans.plan(wide).device
     assert "copies by rows" not in other
     assert found["copies by rows"] == pytest.approx(2 * found["table and optimizer"], rel=0.01)
+
+
+def test_a_gpu_without_buckets_still_holds_two_layers():
+    sizes = plans.Sizes(10**6, 10**6, 10**7, platform="gpu")
+    table = 4 * sizes.nodes * sizes.dim
+    assert plans.plan(sizes).device["gradient and layers"] == 3 * table
