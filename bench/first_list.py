@@ -2,10 +2,10 @@
 
     python -m bench first-list [--data FILE] [--titles FILE]
 
-``jaxrec refit RUN --run LIVE`` trains the chosen model on all pairs, and ``jaxrec serve LIVE --titles
-TABLE`` answers. The first command is timed to its end; the second to its first list with titles. Each
-pass begins with an empty compile cache, as on a machine where jaxrec has not run. Without --data, the
-run is that of ``jaxrec train`` on the embedded data, with titles made up.
+``jaxrec refit RUN --run LIVE`` trains the chosen model on all pairs, and ``jaxrec serve LIVE
+--titles TABLE`` answers. The first command is timed to its end, and the second to its first list
+with titles. Each pass begins with an empty compile cache, as on a machine where jaxrec has not run.
+Without --data, the run is that of ``jaxrec train`` on the embedded data, with made-up titles.
 """
 
 import argparse
