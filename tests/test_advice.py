@@ -80,8 +80,8 @@ CASES = [
     Case("data stats good.csv --format csw", "csv", "data stats good.csv --format csv"),
     Case(
         "data stats events.csv --event-weights buy=1",
-        "--skip-bad-lines",
-        "data stats events.csv --event-weights buy=1 --skip-bad-lines",
+        "--event-weights",
+        "data stats events.csv --event-weights buy=1 view=0",
     ),
     Case(
         "data import good.csv --out two",
@@ -166,9 +166,9 @@ CASES = [
     ),
     Case(
         "plan --users 100000000 --items 10000000 --edges 1000000000 --devices 1xH100",
-        "--mesh.data 1 --mesh.table 8",
-        "plan --users 100000000 --items 10000000 --edges 1000000000 --devices 8xH100 "
-        "--mesh.data 1 --mesh.table 8",
+        "--mesh.data 1 --mesh.table 16",
+        "plan --users 100000000 --items 10000000 --edges 1000000000 --devices 16xH100 "
+        "--mesh.data 1 --mesh.table 16",
     ),
     Case("evaluate run", "jaxrec train --run run", f"train mf --data good.csv {SMALL}"),
 ]
