@@ -267,7 +267,7 @@ def test_data_without_ratings_is_refused(loss):
 
 
 def test_more_ratings_than_levels_can_be_is_refused():
-    with pytest.raises(InputError, match=r"but loss\.name levels allows 20 at most; take"):
+    with pytest.raises(InputError, match=r"levels allows 20 at most; set loss\.name mse"):
         problem(planted(), model=ModelConfig("mf", layers=0), loss=LossConfig("levels"))
 
 
