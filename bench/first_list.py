@@ -9,7 +9,6 @@ Without --data, the run is that of ``jaxrec train`` on the embedded data, with m
 """
 
 import argparse
-import contextlib
 import json
 import os
 import signal
@@ -83,7 +82,7 @@ def _pass(folder: Path, run: Path, titles: str, user: str) -> tuple[float, float
     server, address = start(command, _environment(folder / "cache"))
     try:
         query = urlencode({"user": user, "k": 10})
-        with contextlib.closing(urllib.request.urlopen(f"{address}/recommend?{query}")) as answer:
+        with urllib.request.urlopen(f"{address}/recommend?{query}") as answer:
             listed = json.load(answer)["items"]
         seconds = time.perf_counter() - began
         if len(listed) != 10 or not all(item["about"]["title"] for item in listed):

@@ -77,6 +77,11 @@ def _plain(line: str) -> str:
     return f"{line[: _LONGEST // 2]} [...] {line[-_LONGEST // 2 :]}"
 
 
+def short(text: str) -> str:
+    """Cut a text that a message quotes after 40 characters."""
+    return text if len(text) <= 40 else f"{text[:40]}..."
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)``, where x is the likely intended name, or an empty text.
 

@@ -429,10 +429,11 @@ def plan(s: Sizes) -> Plan:
     return Plan(s, rounded(device), rounded(host), rounded(step), whole)
 
 
-def unread(s: Sizes) -> int:
+def unread(found: Plan) -> int:
     """Return the bytes of the graph on a device that no step reads; compilers do not count them."""
+    s = found.sizes
     if s.layers == 0 and not s.fan_outs:
-        return plan(s).device["graph"]
+        return found.device["graph"]
     on_mesh = s.data * s.table > 1
     return round(24 * s.edges / s.table) if on_mesh and s.buckets else 0
 

@@ -7,6 +7,7 @@ gather or scatter rows need the rows contiguous, [N, 64 padded to 128].
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
@@ -75,12 +76,16 @@ def bucket_sizes(
     return BucketSizes(entries, sums, places)
 
 
-def exponential(n: int, edges: int) -> list[tuple[int, float]]:
-    """Return exponentially distributed degrees of n nodes, as pairs (degree, number of nodes)."""
+def quantiles(n: int, edges: int) -> list[int]:
+    """Return the degrees at evenly spaced quantiles of n exponentially distributed degrees.
+
+    They are ascending, and the sum of the n degrees is about ``edges``.
+    """
     levels = [-math.log1p(-(i + 0.5) / _QUANTILES) for i in range(_QUANTILES)]
     scale = edges / max(n, 1) / (sum(levels) / _QUANTILES)
-    found: dict[int, float] = {}
-    for level in levels:
-        degree = max(round(level * scale), 1)
-        found[degree] = found.get(degree, 0) + n / _QUANTILES
-    return list(found.items())
+    return [max(round(level * scale), 1) for level in levels]
+
+
+def exponential(n: int, edges: int) -> list[tuple[int, float]]:
+    """Return exponentially distributed degrees of n nodes, as pairs (degree, number of nodes)."""
+    return [(degree, k * n / _QUANTILES) for degree, k in Counter(quantiles(n, edges)).items()]

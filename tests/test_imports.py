@@ -96,7 +96,7 @@ MAY = {
     },
     "aot": {
         *("training", "graph", "evaluation", "models", "negatives", "presets", "plan", "data"),
-        "rowwise",
+        *("plan_arrays", "rowwise"),
     },
     "cli": {
         "aot",

@@ -277,9 +277,8 @@ def of_step(
     """
     steps = min(Cadence.of(config, counts.n_edges).total, shapes.MOST_STEPS)
     more = {"sparse": sparse, "sides": sides, "got": got, "steps": steps}
-    sizes = sizes_of(config, counts, **more)
-    device = plans.plan(sizes).device
-    device["graph"] -= plans.unread(sizes)
+    plan = plans.plan(sizes_of(config, counts, **more))
+    device = plan.device | {"graph": plan.device["graph"] - plans.unread(plan)}
     return {name: n for name, n in device.items() if not name.startswith("evaluation")}
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from jaxrec import models
+from jaxrec import models, plan_arrays
 from jaxrec.config import Config
 from jaxrec.errors import InputError
 from jaxrec.graph import buckets
@@ -35,7 +35,6 @@ from jaxrec.training.schedule import Cadence
 from jaxrec.training.step import Stepper
 
 MOST_STEPS = 10**6  # length of a row-sparse Adam's tables of learning-rate sums
-_QUANTILES = 1024
 _SLACK = 1.02  # the size of the largest part of a mesh, divided by the mean size
 
 
@@ -48,9 +47,8 @@ def degrees(counts: Counts) -> tuple[np.ndarray, np.ndarray]:
 
 def _exponential(n: int, edges: int) -> np.ndarray:
     """Return n exponentially distributed degrees, ascending, whose sum is about ``edges``."""
-    level = -np.log1p(-(np.arange(_QUANTILES) + 0.5) / _QUANTILES)
-    degree = np.maximum(np.round(level * (edges / n / level.mean())), 1).astype(np.int64)
-    return degree[np.arange(n) * _QUANTILES // n]
+    degree = np.array(plan_arrays.quantiles(n, edges), np.int64)
+    return degree[np.arange(n) * len(degree) // n]
 
 
 def array(*shape: int, kind: Any = jnp.int32) -> Any:

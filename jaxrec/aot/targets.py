@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from jaxrec.errors import InputError, nearest
 
@@ -48,7 +49,7 @@ class Device:
     shape: tuple[int, int, int, int, int, int] = (0, 0, 0, 0, 0, 0)
 
     @property
-    def platform(self) -> str:
+    def platform(self) -> Literal["gpu", "tpu"]:
         """JAX's name of the platform."""
         return "gpu" if self.vendor == "cuda" else "tpu"
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from jaxrec import plan as plans
+from jaxrec.aot.targets import DEVICES
 from jaxrec.cli.arguments import parse
 from jaxrec.cli.console import print_lines
 from jaxrec.cli.plan_compile import compiled, number_of
@@ -13,7 +14,6 @@ from jaxrec.errors import InputError, nearest
 
 GIGABYTES = {"A100": 80, "H100": 80, "H200": 141, "B200": 180, "L4": 24, "V5E": 16, "V5P": 95}
 """Memory of devices by name, in GB."""
-_TPUS = ("V5E", "V5P")
 _MOST = 10**12
 """Largest memory that may be given, in GB."""
 
@@ -122,7 +122,7 @@ def plan(args: list[str]) -> None:
         buckets=True,  # accelerators use the buckets kernel
         sparse=by_host or parsed.optimizer == "rowwise_adagrad",
         host=by_host,
-        platform="tpu" if kind.upper() in _TPUS else "gpu",
+        platform=named.platform if (named := DEVICES.get(kind.lower())) else "gpu",
     )
     found = plans.plan(sizes)
     print_lines(found.lines())

@@ -11,7 +11,7 @@ import polars as pl
 from jaxrec.data.dataset import REPEATED, TRAIN, Dataset, Exposed
 from jaxrec.data.formats.columns import MISSING
 from jaxrec.data.pair_keys import rows_of_keys
-from jaxrec.errors import InputError
+from jaxrec.errors import InputError, short
 
 LIMIT = 2**31 - 1
 """The largest number of users, items or pairs that int32 row numbers can count."""
@@ -283,8 +283,7 @@ def _like_lists(rows: np.ndarray, table: np.ndarray) -> dict[str, int]:
     for separator, form in _LISTS.items():
         listed = ids.str.contains(form)
         if 2 * int(listed.sum()) >= max(len(ids), 1):
-            shown = str(ids[int(listed.arg_max() or 0)])
-            shown = shown if len(shown) <= 40 else f"{shown[:40]}..."
+            shown = short(str(ids[int(listed.arg_max() or 0)]))
             note = (
                 f"items such as {shown!r}, which look like lists, kept as one item each; "
                 f"--item-separator '{separator}' cuts them"

@@ -18,7 +18,7 @@ from jaxrec.data import times
 from jaxrec.data.formats import compressed
 from jaxrec.data.formats.columns import IDS, NUMBERS, is_number, names_required
 from jaxrec.data.formats.faults import Faults
-from jaxrec.errors import InputError, nearest
+from jaxrec.errors import InputError, nearest, short
 
 _HEAD = 1 << 16
 _CHUNK = 1 << 24
@@ -414,7 +414,7 @@ def look(
     start = _lines_above(lines, separator, quote=quote)
     if start:
         raise InputError(
-            f"{place}: {_short(lines[0])!r} is no row of the table, which begins on line "
+            f"{place}: {short(lines[0])!r} is no row of the table, which begins on line "
             f"{blank + start + 1}; drop the lines above that line"
         )
     if separator is None:
@@ -473,10 +473,6 @@ def _cells(line: str, separator: str, quote: bool) -> list[str]:
         return cut_up([line], separator, quote=quote, place="")[0] if line else [""]
     except InputError:
         return [""]
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 def separated(
@@ -792,7 +788,7 @@ def _undecoded(cell: str) -> str:
         text = content.decode(encoding)
     except UnicodeDecodeError:
         return "not valid UTF-8; give its encoding (--encoding), or skip such lines"
-    return f"not valid UTF-8; in {encoding} it is {_short(text)!r}: --encoding {encoding}"
+    return f"not valid UTF-8; in {encoding} it is {short(text)!r}: --encoding {encoding}"
 
 
 def sifted(layout: Layout, faults: Faults, *, ids_only: bool) -> Layout | None:
