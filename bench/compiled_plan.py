@@ -30,6 +30,7 @@ class Case(NamedTuple):
 CASES = {
     "mf, Gowalla's size": Case("mf", sizes=GOWALLA),
     "mf": Case("mf"),
+    "mf, falling rate": Case("mf", ("--optim.schedule", "linear")),
     "mf, adam of all rows": Case("mf", ("--optim.sparse", "False")),
     "mf, row-wise adagrad": Case("mf", ("--optim.name", "rowwise_adagrad")),
     "mf, 8 devices": Case("mf", ("--mesh.table", "8"), devices=8),
@@ -51,11 +52,11 @@ def machine(name: str, devices: int) -> str:
     return target(name).sized(devices).name if devices > 1 else target(name).name
 
 
-def compile_case(case: Case, name: str) -> dict[str, Any]:
+def compile_case(case: Case, name: str, keep: str | None = None) -> dict[str, Any]:
     """Compile the step of a configuration for a machine; see ``parent.compile_for``."""
     config = configured([case.preset, *case.options]).config
     to = target(machine(name, case.devices))
-    return compile_for(to, configs.to_dict(config), sizes=case.sizes)[0]
+    return compile_for(to, configs.to_dict(config), sizes=case.sizes, keep=keep)[0]
 
 
 def main() -> None:

@@ -38,8 +38,8 @@ devices. All numbers take 4 bytes (in layers with bfloat16: 2).
 
 On a GPU or a TPU, the arrays of a step are those of its program as XLA compiles it in jax 0.10.2:
 
-* Row-sparse Adam needs 52 bytes of learning-rate sums for each step of the run. A TPU holds one of
-  the two tables of six numbers also by rows, padded to 128 numbers, which makes 580 bytes.
+* Row-sparse Adam needs 24 bytes of learning-rate sums for each step of the run at which the
+  learning rate changes; for the other steps, it needs 0.2 bytes each, and 30 kB in all.
 * A TPU stores the table and its moments as arguments with little padding. If D is not a multiple of
   128, a step copies them to rows padded to a multiple of 128 numbers; likewise PinSAGE's two tables
   of neighbours, unless these copies are larger than VMEM (128 MiB). A gradient or layer is a table
@@ -98,6 +98,7 @@ from jaxrec.plan_arrays import (
     bucket_sizes,
     by_rows,
     exponential,
+    learning_rate_sums,
     least,
 )
 
@@ -109,7 +110,6 @@ _USABLE = 0.9  # the usable share of a device's memory
 # Number of moments per row.
 _COPIES = {"adam": 2, "adamw": 2, "adagrad": 1, "sgd": 0, "rowwise_adagrad": 0}
 _SPARE = 16  # number of extra columns of a spectral start
-_NODES = 6  # numbers per step in each of row-sparse Adam's two tables of learning-rate sums
 _VMEM = 2**27  # bytes of a TPU's fast memory, in which XLA places small tables
 # Number of other state values per row.
 _NUMBERS = {"adam": 1, "adagrad": 0, "sgd": 0, "rowwise_adagrad": 1}
@@ -135,6 +135,7 @@ class Sizes:
       fan_outs: neighbours per node by hop, for models that sample blocks of neighbours.
       drawn: whether these neighbours are drawn anew in each step, not stored per node.
       steps: number of steps of the run; 0 if unknown.
+      varied: number of steps after which the learning rate is constant.
     """
 
     users: int
@@ -162,6 +163,7 @@ class Sizes:
     fan_outs: Sequence[int] = ()
     drawn: bool = False
     steps: int = 0
+    varied: int = 0
 
     @property
     def nodes(self) -> int:
@@ -364,11 +366,7 @@ def _of_programs(s: Sizes) -> dict[str, float | int]:
         if s.fan_outs and not s.drawn and near <= _VMEM:
             found["copies by rows"] += near
     if s.sparse and s.optimizer == "adam":
-        steps = s.steps + 2 if s.steps else 0
-        sums = least(s.platform, steps, _NODES)
-        found["learning rates"] = 4 * steps + 2 * sums
-        if s.platform == "tpu":  # one of the two tables is there in both orders
-            found["learning rates"] += by_rows("tpu", steps, _NODES)
+        found["learning rates"] = learning_rate_sums(s.platform, s.steps, s.varied)
     if s.platform == "gpu":
         found["scores"] = 4 * s.batch * s.shared
     return found

@@ -16,6 +16,9 @@ Platform = Literal["cpu", "gpu", "tpu"]
 _SHORT, _PIECE = (4, 8, 16), 32  # widths of buckets of edges, as in jaxrec.graph.buckets
 _SHORT_OF_PIECES, _PIECE_OF_PIECES = (1, 4, 16, 64), 64
 _QUANTILES = 1024
+# Row-sparse Adam's panels of steps, as in jaxrec.rowwise: nodes per panel, the largest number of
+# steps per panel, and the first step of the first panel with as many.
+_NODES, _LONGEST, _FULL = 6, 192, 562
 
 
 def _up(n: int | float, unit: int) -> int:
@@ -89,3 +92,20 @@ def quantiles(n: int, edges: int) -> list[int]:
 def exponential(n: int, edges: int) -> list[tuple[int, float]]:
     """Return exponentially distributed degrees of n nodes, as pairs (degree, number of nodes)."""
     return [(degree, k * n / _QUANTILES) for degree, k in Counter(quantiles(n, edges)).items()]
+
+
+def learning_rate_sums(platform: Platform, steps: int, varied: int) -> float | int:
+    """Return the bytes of row-sparse Adam's learning-rate sums (:mod:`jaxrec.rowwise`).
+
+    Args:
+      steps: number of steps of the run.
+      varied: number of steps after which the learning rate is constant.
+    """
+    entries = min(steps, _FULL) + max(steps - _FULL, 0) / _LONGEST
+    # All full panels with a constant learning rate share their sums, except the last, which ends
+    # with the run.
+    sums = min(steps, max(varied, _FULL) + 2 * _LONGEST)
+    nodes = least(platform, entries, _NODES)
+    if platform == "tpu":  # there are the nodes in both orders of axes
+        nodes += by_rows("tpu", entries, _NODES)
+    return 8 * entries + nodes + 4 * _NODES * sums

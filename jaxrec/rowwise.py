@@ -6,6 +6,7 @@ with the table.
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import jax
@@ -21,6 +22,7 @@ from jaxrec.platforms import platform_of_programs
 _NODES = 6  # number of interpolation nodes per panel of steps (see _Panels)
 _GROWTH = 1.35  # the largest ratio of a panel's last step to its first step
 _LONGEST = 192  # the largest number of steps per panel
+_BY_ROWS = 1 << 14  # the longest table of sums by rows, since a TPU pads the rows to 512 bytes
 _NEGLIGIBLE = 2.0**-28
 BLOCK = 1 << 16  # number of rows per block when the whole table is read
 
@@ -164,41 +166,82 @@ class _Panels(NamedTuple):
     w(s) and any r, the sum over the panel's steps of w(s) / (c(s) · r + ε) is
     Σ_i W_i / (c(s_i) · r + ε).
 
+    The tables are constants of the compiled step, so they are kept small. Panels with equal weights
+    share their sums: while the learning rate is constant, all panels do in which β₁^s is
+    negligible.
+
     Attributes:
-      next_T: first step of the panel after that of step s; [T + 2].
-      node_TI: nodes s_i of the panel of step s.
-      tail_TI: Σ over s' >= s in the panel of lr_s' · β₁^(s' - s) / (1 - β₁^s') · ℓ_i(s').
+      full: first step of the first panel with ``_LONGEST`` steps. Step s has the entry s of the
+        tables [Q] before this step, and each panel has one entry from this step on.
+      next_Q: first step of the following panel.
+      node_QI: nodes s_i of the panel.
+      shift_Q: difference between a step's row in ``sums`` and the step.
+      sums: Σ over s' >= s in the panel of lr_s' · β₁^(s' - s) / (1 - β₁^s') · ℓ_i(s'), in rows
+        [K, I], or flat if there are more than ``_BY_ROWS`` rows.
     """
 
-    next_T: Int[Array, "T2"]
-    node_TI: Float[Array, "T2 I"]
-    tail_TI: Float[Array, "T2 I"]
+    full: int
+    next_Q: Int[Array, "Q"]
+    node_QI: Float[Array, "Q I"]
+    shift_Q: Int[Array, "Q"]
+    sums: Float[Array, "K I"] | Float[Array, "F"]
+
+    def entry(self, step: Array) -> Array:
+        """Return the index of a step's entry in the tables [Q]."""
+        whole = jax.lax.div(step - self.full, jnp.int32(_LONGEST))
+        return jnp.where(step < self.full, step, self.full + whole)
+
+    def tail(self, step: Array, entry: Array) -> Array:
+        """Return the sums from a step, whose entry is given, to the end of its panel."""
+        row = step + self.shift_Q[entry]
+        if self.sums.ndim == 2:
+            return self.sums[row]
+        return self.sums[_NODES * row[..., None] + jnp.arange(_NODES)]
 
 
 def _panels(rate: optax.Schedule, b1: float, steps: int) -> _Panels:
     last = steps + 1
     lr_T = np.broadcast_to(np.asarray(_at(rate, jnp.arange(last)), np.float64), (last,))
-    next_T = np.zeros(last + 1, np.int32)
-    node_TI, tail_TI = (np.zeros((last + 1, _NODES)) for _ in range(2))
     angle_I = (2 * np.arange(_NODES) + 1) * np.pi / (2 * _NODES)
     order_K = np.arange(_NODES)
-    start = 1
+
+    @cache
+    def basis_and_decay(longest: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+        middle, half = (longest - 1) / 2, max((longest - 1) / 2, 0.5)
+        z = np.clip((np.arange(length) - middle) / half, -1, 1)
+        cheb_SK = np.cos(order_K * np.arccos(z)[:, None]) * np.where(order_K == 0, 0.5, 1)
+        gap_SS = np.arange(length) - np.arange(length)[:, None]
+        decay_SS = np.where(gap_SS >= 0, b1 ** np.maximum(gap_SS, 0), 0)
+        return 2 / _NODES * cheb_SK @ np.cos(order_K[:, None] * angle_I), decay_SS
+
+    next_Q, node_QI, shift_Q, tails = [0], [np.zeros(_NODES)], [0], []
+    row_of: dict[bytes, int] = {}  # first row of the sums by the panel's length and weights
+    start, full, n_rows = 1, last + 1, 0
     while start <= last:
         longest = min(_LONGEST, max(1, int(start * (_GROWTH - 1))))
         s = np.arange(start, min(start + longest, last + 1))
-        middle, half = start + (longest - 1) / 2, max((longest - 1) / 2, 0.5)
-        z = np.clip((s - middle) / half, -1, 1)
-        cheb_SK = np.cos(order_K * np.arccos(z)[:, None]) * np.where(order_K == 0, 0.5, 1)
-        basis_SI = 2 / _NODES * cheb_SK @ np.cos(order_K[:, None] * angle_I)
+        if longest == _LONGEST:
+            full = min(full, start)
         weight_S = lr_T[s - 1] / (1 - b1**s)
-        gap_SS = s - s[:, None]
-        decay_SS = np.where(gap_SS >= 0, b1 ** np.maximum(gap_SS, 0), 0)
-        next_T[s] = start + longest
-        node_TI[s] = middle + half * np.cos(angle_I)
-        tail_TI[s] = decay_SS @ (weight_S[:, None] * basis_SI)
+        key = longest.to_bytes(2) + weight_S.tobytes()
+        if key not in row_of:
+            basis_SI, decay_SS = basis_and_decay(longest, len(s))
+            tails.append(decay_SS @ (weight_S[:, None] * basis_SI))
+            row_of[key], n_rows = n_rows, n_rows + len(s)
+        middle, half = start + (longest - 1) / 2, max((longest - 1) / 2, 0.5)
+        entries = 1 if longest == _LONGEST else len(s)
+        next_Q += [start + longest] * entries
+        node_QI += [middle + half * np.cos(angle_I)] * entries
+        shift_Q += [row_of[key] - start] * entries
         start += longest
-    panels = (next_T, node_TI.astype(np.float32), tail_TI.astype(np.float32))
-    return _Panels(*map(jnp.asarray, panels))
+    tail_KI = np.concatenate(tails).astype(np.float32)
+    return _Panels(
+        full,
+        jnp.asarray(next_Q, jnp.int32),
+        jnp.asarray(np.array(node_QI, np.float32)),
+        jnp.asarray(shift_Q, jnp.int32),
+        jnp.asarray(tail_KI if n_rows <= _BY_ROWS else tail_KI.reshape(-1)),
+    )
 
 
 def adam(
@@ -219,7 +262,8 @@ def adam(
 
     Args:
       rate: learning rate by step; steps are counted from 0.
-      steps: length of the run; tables of learning-rate sums take 52 bytes per step.
+      steps: length of the run. Tables of learning-rate sums take 24 bytes per step at which the
+        rate changes, and 0.2 bytes per other step.
       b1, b2, eps: as in ``optax.adam``.
     """
     panels = _panels(rate, b1, steps)
@@ -235,12 +279,15 @@ def adam(
 
         def body(carry: tuple[Array, Array]) -> tuple[Array, Array]:
             step_R, move_RD = carry
-            next_R = panels.next_T[step_R]
-            cut = panels.tail_TI[count + 1] * power(b1, count + 1 - step_R)[:, None]
+            entry_R = panels.entry(step_R)
+            next_R = panels.next_Q[entry_R]
+            after = panels.tail(count + 1, panels.entry(count + 1))
+            cut = after * power(b1, count + 1 - step_R)[:, None]
             cut_RI = jnp.where((count + 1 < next_R)[:, None], cut, 0)
-            weight_RI = (panels.tail_TI[step_R] - cut_RI) * power(b1, step_R - last_R)[:, None]
+            tail_RI = panels.tail(step_R, entry_R)
+            weight_RI = (tail_RI - cut_RI) * power(b1, step_R - last_R)[:, None]
             weight_RI = jnp.where((step_R <= end_R)[:, None], weight_RI, 0)
-            node_RI = panels.node_TI[step_R]
+            node_RI = panels.node_QI[entry_R]
             decay_RI = power(b2**0.5, node_RI - last_R[:, None].astype(jnp.float32))
             c_RI = decay_RI * jax.lax.rsqrt(-jnp.expm1(jnp.float32(np.log(b2)) * node_RI))
             for i in range(_NODES):

@@ -102,6 +102,8 @@ RATES = {
     "warm-up": optax.join_schedules(
         [optax.linear_schedule(0, 0.01, 30), optax.linear_schedule(0.01, 0, 1470)], [30]
     ),
+    # Panels of steps with equal rates share their sums; the third one here differs.
+    "steps": optax.piecewise_constant_schedule(0.01, {1000: 0.1, 1100: 10.0}),
 }
 
 
@@ -142,6 +144,26 @@ def test_one_rows_rest_is_the_sum_of_its_steps_at_every_size_of_gradient(scale, 
         if t - first in (0, 1, 2, 3, 10, 50, 184, 185, 399):
             ours = current(x, state._replace(step=jnp.int32(t)))
             np.testing.assert_allclose(ours, y, rtol=3e-6)
+
+
+def bytes_of_constants(rate: optax.Schedule, steps: int) -> int:
+    """Return the bytes of the arrays that a program which reads rows holds as constants."""
+    optimizer, x = rowwise.adam(rate, steps), jnp.zeros((N, D))
+    read = jax.make_jaxpr(optimizer.read)(x, optimizer.init(x), jnp.arange(8))
+    return sum(const.nbytes for const in read.consts)
+
+
+@pytest.mark.parametrize(
+    ("rate", "most"),
+    [
+        (optax.constant_schedule(0.01), 0.3),
+        (optax.join_schedules([optax.linear_schedule(0, 0.01, 500), lambda _: 0.01], [500]), 0.3),
+        (optax.linear_schedule(0.01, 0, 10**6), 24.3),
+    ],
+    ids=["constant", "warm-up", "linear"],
+)
+def test_a_long_run_needs_few_bytes_of_constants_per_step(rate, most):
+    assert 0.1e6 < bytes_of_constants(rate, 10**6) < most * 1e6
 
 
 def test_reading_the_table_changes_no_bits():

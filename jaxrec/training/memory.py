@@ -57,6 +57,9 @@ def sizes_of(
     found["spectral"] = config.model.init == "spectral" and config.warm_start is None
     found |= {"platform": platform_of_programs(), "model": config.model.name}
     found["steps"] = Cadence.of(config, train.n_edges).total
+    found["varied"] = found["steps"]
+    if config.optim.schedule == "constant":
+        found["varied"] = min(config.optim.warmup_steps, found["steps"])
     if config.model.sampled:
         found |= {"fan_outs": config.model.hops, "drawn": config.model.neighbors == "uniform"}
         found["hidden"] = config.model.hidden_dim or config.model.dim

@@ -8,17 +8,19 @@ import json
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from bench.common import RESULTS
-from bench.compiled_plan import CASES, compile_case, machine
+from bench.compiled_plan import CASES, GOWALLA, Case, compile_case, machine
 from jaxrec import plan as plans
-from jaxrec import plan_arrays
+from jaxrec import plan_arrays, rowwise
 from jaxrec.aot import hlo, programs, shapes
 from jaxrec.aot.parent import installed
 from jaxrec.aot.targets import target
 from jaxrec.cli.train import configured
+from jaxrec.config import OptimConfig
 from jaxrec.graph import buckets
 from jaxrec.platforms import compiled_for
 from jaxrec.training.memory import Counts
@@ -73,6 +75,21 @@ def test_the_plan_agrees_with_the_compiler(label, name):
     assert sum(found["planned"].values()) == pytest.approx(found["memory"], rel=within, abs=FLOOR)
 
 
+@pytest.mark.compile
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("schedule", "most"), [("constant", 4e6), ("linear", 28e6)])
+def test_a_million_steps_add_small_constants(schedule, most, name, tmp_path):
+    if not installed(target(name).device.vendor):
+        pytest.skip(f"the compiler for {name} is not installed (the extra `compile`)")
+    options = ("--optim.sparse", "True", "--train.steps", "1000000", "--optim.schedule", schedule)
+    compile_case(Case("mf", options, GOWALLA), name, str(tmp_path))
+    (text,) = tmp_path.glob("*.hlo")
+    module = hlo.parse(text.read_text(encoding="utf-8"))
+    made = [one for part in module.computations.values() for one in part.instructions.values()]
+    constants = [shape for one in made if one.opcode == "constant" for shape in one.shapes]
+    assert 0.1e6 < sum(shape.padded for shape in constants) < most
+
+
 def test_sizes_of_buckets_are_those_of_real_buckets():
     degree = np.random.default_rng(0).geometric(1 / 40, 5000) ** 2
     found = plan_arrays.bucket_sizes(zip(*np.unique(degree, return_counts=True), strict=True))
@@ -89,6 +106,25 @@ def test_arrays_are_padded_as_in_the_text_of_a_compiled_program(shape):
     if len(shape) == 2:
         columns = hlo.Shape("f32", shape, "0,1:T(8,128)").padded
         assert plan_arrays.least("tpu", *shape) == min(by_rows, columns)
+
+
+@pytest.mark.parametrize("steps", [100, 5000, 10**6])
+@pytest.mark.parametrize(
+    "optim",
+    [
+        OptimConfig("adam"),
+        OptimConfig("adam", warmup_steps=2000),
+        OptimConfig("adam", schedule="cosine"),
+    ],
+    ids=["constant", "warm-up", "cosine"],
+)
+def test_learning_rate_sums_take_what_the_constants_of_a_program_take(optim, steps):
+    optimizer, x = rowwise.make_optimizer(optim, steps), jnp.zeros((5, 2))
+    read = jax.make_jaxpr(optimizer.read)(x, optimizer.init(x), jnp.arange(3))
+    made = sum(const.nbytes for const in read.consts)
+    varied = optim.warmup_steps if optim.schedule == "constant" else steps
+    planned = plan_arrays.learning_rate_sums("gpu", steps, varied)
+    assert planned == pytest.approx(made, rel=0.01, abs=24 * 200)
 
 
 def test_a_tpu_needs_more_where_rows_are_padded():
