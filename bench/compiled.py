@@ -16,23 +16,35 @@ from jaxrec import presets
 from jaxrec.aot.parent import compile_for
 from jaxrec.aot.targets import target
 from jaxrec.cli.plan_compile import seconds
+from jaxrec.config import Config
 from jaxrec.errors import JaxrecError
 
-PRESETS = (
-    *("lightgcn", "quickstart", "mf", "ngcf", "gcmc", "pinsage", "two-tower", "biased-mf"),
-    *("two-tower-ratings", "triplet", "gcmc-ratings", "skipgram", "node2vec"),
-)
-GOWALLA = ("lightgcn-gowalla", "gowalla-fast", "gowalla-strong")
-OTHERS = ("embed", "rank", "start", "pagerank")
+GOWALLA = (29_858, 40_981, 810_128)
+"""Numbers of users, items and train pairs of Gowalla."""
 _PLUGINS = ("libtpu", "jax-cuda12-plugin", "nvidia-cuda-nvcc-cu12")
+
+
+def trained() -> list[str]:
+    """Return the names of all presets that have a training step."""
+    found = {name: presets.get(name) for name in presets.PRESETS}
+    return [
+        name
+        for name, config in found.items()
+        if not config.model.kind.fitted and config.minutes is None
+    ]
+
+
+def sizes_of(config: Config) -> tuple[int, int, int] | None:
+    """Return the sizes of Gowalla for presets that need its split, and None for others."""
+    return GOWALLA if config.split.name == "given" else None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--targets", nargs="+", default=["h200", "v5e"])
-    parser.add_argument("--presets", nargs="+", default=[*PRESETS])
+    parser.add_argument("--presets", nargs="+", default=trained())
     parser.add_argument("--programs", nargs="+", default=["step"])
-    parser.add_argument("--data", help="of the presets; their own where not given")
+    parser.add_argument("--data", help="by default a preset's own, or sizes if it needs Gowalla")
     parser.add_argument("--sizes", nargs=3, type=float, help="users, items, pairs instead of data")
     args = parser.parse_args()
     for name in args.targets:
@@ -48,7 +60,7 @@ def one(name: str, preset: str, args: Any) -> None:
     if to.devices > 1:
         mesh = dataclasses.replace(config.mesh, table=to.devices)
         config = dataclasses.replace(config, mesh=mesh)
-    sizes = None
+    sizes = None if args.data else sizes_of(config)
     if args.sizes:
         users, items, pairs = map(int, args.sizes)
         sizes = users, items, pairs
@@ -58,7 +70,7 @@ def one(name: str, preset: str, args: Any) -> None:
         command += f" --programs {' '.join(args.programs)}"
     if args.data:
         command += f" --data {Path(args.data).name}"
-    if sizes:
+    if args.sizes and sizes:
         command += f" --sizes {' '.join(map(str, sizes))}"
     try:
         found = compile_for(to, configs.to_dict(config), sizes=sizes, programs=tuple(args.programs))
