@@ -52,6 +52,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if starts.starts_processes(item):
             item.add_marker("processes")
+        kept = item.get_closest_marker("long_but")
+        if kept is not None and hasattr(item, "callspec") and item.callspec.id not in kept.args:
+            item.add_marker("long")
 
 
 @pytest.fixture(autouse=True, scope="module")

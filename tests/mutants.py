@@ -277,11 +277,12 @@ def run(tests: Sequence[str], folder: Path) -> int:
         os.dup2(told, 2)
         os.chdir(folder)
         sys.path.insert(0, str(folder))
-        options = ["-n0", "-x", "-q", "-p", "no:cacheprovider", f"--basetemp={folder / 'made'}"]
+        options = ["-n0", "-x", "-q", "-m", "", "-p", "no:cacheprovider"]
+        options += [f"--basetemp={folder / 'made'}"]
         options += [
             "-W",
             "ignore::pytest.PytestAssertRewriteWarning",
-        ]  # of what was imported before
+        ]
         status = int(pytest.main([*options, *(str(folder / "tests" / test) for test in tests)]))
     except BaseException:
         traceback.print_exc()

@@ -147,6 +147,7 @@ def test_other_files_are_refused(
         jaxrec.Recommender.load(run, new_items=tmp_path / name)
 
 
+@pytest.mark.long
 def test_commands_embed_and_rank(run: Path, data: Dataset, tmp_path: Path) -> None:
     data.save(tmp_path / "data")
     assert data.item_features is not None

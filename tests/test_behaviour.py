@@ -62,6 +62,7 @@ REPORTED = ("lightgcn, learned weights, dropped edges", "two towers", "learned s
 KILLED = ("ngcf", "hard negatives", "pinsage, uniform, sparse", "two towers")
 # These models use features if the data has any, so their data has some.
 FEATURED = ("gcmc of features alone", "pinsage", "two towers", "triplet")
+pytestmark = pytest.mark.long_but("mf", "lightgcn", "two towers of ids, sparse")
 
 
 def config(name: str) -> Config:
@@ -127,6 +128,7 @@ def test_its_embeddings_are_exported(trained, tmp_path):
         assert stored["user"].shape[1] == stored["item"].shape[1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", KILLED)
 def test_a_killed_run_resumes_to_the_same_bits(name, tmp_path):
     synthetic.make(80, 60, 1000, seed=1, features=True).save(tmp_path / "data")

@@ -52,6 +52,7 @@ def test_train_says_what_it_did_and_leaves_the_run_folder_of_the_contract(home):
     assert content["split"] == "test"
 
 
+@pytest.mark.long
 def test_a_second_run_takes_the_next_free_name_and_repeats_from_the_config_file(home):
     done = jaxrec("train", "--config", "runs/quickstart-1/config.json", cwd=home)
     assert done.returncode == 0, done.stderr
@@ -125,6 +126,7 @@ def test_data_commands(home):
     assert re.search(r"item features +kind \(category of 2, 1 missing\)", done.stdout)
 
 
+@pytest.mark.long
 def test_presets_env_and_help():
     assert "lightgcn-gowalla" in jaxrec("presets").stdout
     assert "jaxlib" in jaxrec("env").stdout
@@ -199,6 +201,7 @@ def test_debug_shows_the_traceback(home):
     assert "Traceback" in done.stderr
 
 
+@pytest.mark.long
 def test_on_a_terminal_there_is_a_progress_bar_and_elsewhere_plain_lines(home):
     leader, follower = pty.openpty()
     command = [sys.executable, "-m", "jaxrec", "train", "--data", "data", *SMALL]

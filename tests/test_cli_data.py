@@ -185,6 +185,7 @@ def test_a_split_that_is_shared_is_read_as_the_same_split(tmp_path, capsys, name
     assert [part.fingerprint() for part in again] == [part.fingerprint() for part in parts]
 
 
+@pytest.mark.long
 def test_a_run_on_a_shared_split_has_the_same_metrics_and_a_run_shares_its_split(tmp_path, capsys):
     synthetic.make(60, 40, 600, communities=2, seed=1).save(tmp_path / "data")
     small = {"epochs": 1, "dim": 8, "doctor": False, "quiet": True}

@@ -51,6 +51,7 @@ def folders(tmp_path: Path) -> list[Path]:
     return found
 
 
+@pytest.mark.long
 def test_a_run_leaves_each_users_metrics_whose_means_are_its_result():
     split, frame = per_user.read(trained())
     content = json.loads((trained() / "eval.json").read_text())
@@ -60,6 +61,7 @@ def test_a_run_leaves_each_users_metrics_whose_means_are_its_result():
         assert frame[name].mean() == pytest.approx(content["metrics"][name], rel=1e-5)
 
 
+@pytest.mark.long
 def test_evaluate_writes_them_for_a_run_that_lacks_them(tmp_path):
     from made_run import CONFIG
 

@@ -40,6 +40,7 @@ def entries(home: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in home.glob("jaxrec/xla/*/*-cache")}
 
 
+@pytest.mark.long
 def test_a_second_run_compiles_nothing_and_a_broken_entry_is_replaced(
     data, tmp_path, record_property
 ):
@@ -68,6 +69,7 @@ def test_a_second_run_compiles_nothing_and_a_broken_entry_is_replaced(
         assert len(texts) == 1
 
 
+@pytest.mark.long
 def test_jaxs_own_settings_and_folders_without_permission_leave_the_cache_alone(data, tmp_path):
     home = tmp_path / "home"
     off = train(data, tmp_path / "off", home, JAX_ENABLE_COMPILATION_CACHE="false")

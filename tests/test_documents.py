@@ -278,6 +278,7 @@ def small(args: list[str]) -> list[str]:
     return made
 
 
+@pytest.mark.long_but("README")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 @pytest.mark.usefixtures("registries")
 def test_every_block_of_a_page_runs(

@@ -36,6 +36,7 @@ INDUCTIVE = {
     "two towers": {"name": "two-tower", "layers": 0, "ids": False, "tower_dims": (16,)},
     "two towers with ids": {"name": "two-tower", "layers": 0, "id_dropout": 0.5},
 }
+pytestmark = pytest.mark.long_but("pinsage", "two towers")
 
 
 def config(model: dict, **sections):
@@ -150,6 +151,7 @@ def test_new_items_are_refused_by_a_model_of_ids_and_with_unknown_users(trained,
             jaxrec.embed(plain.folder, items, data=bare)
 
 
+@pytest.mark.long
 def test_new_items_are_embedded_from_the_command_line(data, tmp_path):
     data.save(tmp_path / "data")
     options = ["--data", tmp_path / "data", "--model.name", "pinsage", "--model.layers", 1]
@@ -179,6 +181,7 @@ def smaller(data: Dataset) -> Dataset:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "model",
     [
@@ -210,6 +213,7 @@ def test_a_warm_start_keeps_old_rows_and_grows_the_tables(model, data, tmp_path)
     assert on.metrics["recall@20"] > 1.2 * grown.evaluation["baselines"]["random"]["recall@20"]
 
 
+@pytest.mark.long
 def test_a_warm_start_from_the_command_line_takes_the_model_of_its_run(data, tmp_path):
     smaller(data).save(tmp_path / "small")
     data.save(tmp_path / "data")

@@ -39,6 +39,7 @@ def test_lists_are_columns_that_the_row_has_not(
     assert (np.diff(cosine, axis=1) <= 0).all()
 
 
+@pytest.mark.long
 def test_lists_are_padded_where_few_items_are_left(matrix: csr_array) -> None:
     tall = matrix[:, :12]
     few = GraphRecommender(**OPTIONS).fit(tall)

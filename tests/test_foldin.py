@@ -203,6 +203,7 @@ def test_histories_in_parquet(tmp_path):
     assert found == {"item": ["30", "40"], "user": ["1", "2"]}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["mf", "lightgcn"])
 def test_users_left_out_of_training_get_their_community(model, tmp_path):
     data = synthetic.make(300, 120, 6000, communities=6, seed=2)

@@ -112,6 +112,7 @@ def test_the_picture_of_the_rooms_names_each_of_them(pictures):
     assert drawn == set(pictures.room_imports())
 
 
+@pytest.mark.long
 def test_pictures_are_drawn_from_imports_in_rows(pictures):
     rows = pictures.heights({"a": {"b", "c"}, "b": {"c"}, "c": set()})
     assert rows == {"c": 0, "b": 1, "a": 2}

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).parent
 
 PROGRAM = """
@@ -86,6 +88,7 @@ print("the same")
 """
 
 
+@pytest.mark.long
 def test_a_host_process_is_left_as_it_was(tmp_path):
     home = tmp_path / "home"
     ours = ("JAX_", "XLA_")
@@ -100,6 +103,7 @@ def test_a_host_process_is_left_as_it_was(tmp_path):
     assert not (home / "jaxrec").exists()
 
 
+@pytest.mark.long
 def test_a_host_that_sets_up_logging_later_is_heard(tmp_path):
     program = """
 import logging, random

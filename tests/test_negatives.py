@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,6 +30,7 @@ def test_uniform_negatives_are_uniform_over_exactly_the_unknown_items():
         assert chi2 < 35  # 11 degrees of freedom at most: passes with p > 0.9997
 
 
+@pytest.mark.long
 @settings(max_examples=12)
 @given(st.lists(st.sets(st.integers(0, 20)), min_size=1, max_size=6), st.integers(0, 2**31 - 1))
 def test_a_known_item_is_never_drawn(liked, seed):

@@ -20,6 +20,7 @@ def test_every_notebook_is_run():
     assert {page.stem for page in PAGES} == set(SAYS)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_notebook_runs_from_top_to_bottom(page, tmp_path):
     done = subprocess.run(

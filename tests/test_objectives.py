@@ -96,6 +96,7 @@ def likes(tmp_path, monkeypatch):
     importlib.invalidate_caches()
 
 
+@pytest.mark.long
 def test_a_new_objective_is_two_files_and_its_line(likes, tmp_path):
     data = synthetic.make(60, 40, 600, communities=4, seed=1)
     data = synthetic.rated(data, synthetic.truth(60, 40, communities=4, seed=1))

@@ -68,6 +68,7 @@ def test_it_recommends_what_is_not_known(home: Path, name: str) -> None:
     assert rec.recommend(user, k=5)["item"].to_list() == wanted.tolist()
 
 
+@pytest.mark.long_but("earlier")
 @RUNS
 def test_it_is_exported_and_reported(home: Path, name: str) -> None:
     jaxrec.export(home / name, "npz", home / "out.npz")
@@ -89,6 +90,7 @@ def test_once_finished_it_stays_as_it_is(
     assert (home / name / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.long_but("later")
 @RUNS
 def test_it_goes_on_from_its_checkpoint_to_the_same_parameters(home: Path, name: str) -> None:
     run = home / name

@@ -93,6 +93,7 @@ def test_a_step_moves_the_bytes_that_the_plan_says(edges, mesh, changes):
     assert made.plan(counted=False).step_bytes == pytest.approx(total, rel=0.1)
 
 
+@pytest.mark.long_but("sgd")
 @pytest.mark.parametrize("optimizer", ["adam", "adagrad", "rowwise_adagrad", "sgd"])
 def test_a_table_on_the_host_takes_and_moves_what_the_plan_says(optimizer):
     config = dataclasses.replace(

@@ -62,6 +62,7 @@ def interrupted(process: subprocess.Popen) -> str:
     return told
 
 
+@pytest.mark.long
 def test_four_processes_train_as_one_and_resume_to_the_bits_of_an_unbroken_run(tmp_path):
     synthetic.make(50, 41, 500, seed=3).save(tmp_path / "data")
     options = [*OPTIONS, "--mesh.table", "4", "--train.epochs", "4"]
@@ -83,6 +84,7 @@ def test_four_processes_train_as_one_and_resume_to_the_bits_of_an_unbroken_run(t
     assert_same_run(alone, tmp_path / "whole")
 
 
+@pytest.mark.long
 def test_two_processes_stop_at_one_step_and_go_on_as_two_or_as_one(tmp_path):
     synthetic.make(50, 41, 500, seed=3).save(tmp_path / "data")
     first = launch(tmp_path, "train", "lightgcn", *OPTIONS)
@@ -106,6 +108,7 @@ def test_two_processes_stop_at_one_step_and_go_on_as_two_or_as_one(tmp_path):
     assert_same_run(unbroken, tmp_path / "run")
 
 
+@pytest.mark.long
 def test_a_process_opens_the_parts_of_its_own_devices_alone(tmp_path, launch_local):
     """Give each process the data without the other's part.
 
@@ -205,6 +208,7 @@ class Link:
         self._listening.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", ["the first stands still", "the second stands still", "no link"])
 def test_a_process_that_falls_silent_ends_the_job(
     launch_local, tmp_path, capsys, fault, record_property

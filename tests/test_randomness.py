@@ -231,6 +231,7 @@ def draws(name: str) -> bool:
     return config.model.name != "filter" and config.minutes is None
 
 
+@pytest.mark.long_but("lightgcn", "biased-mf", "gcmc-ratings", "ngcf")
 @pytest.mark.parametrize("name", [*filter(draws, presets.PRESETS)])
 def test_no_preset_uses_a_key_twice(name):
     check(built(small(name)))

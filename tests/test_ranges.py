@@ -122,6 +122,7 @@ def test_numbers_of_numpy_and_lists_become_what_a_file_says(options, said):
     hash(found)
 
 
+@pytest.mark.long
 def test_a_text_is_one_that_a_file_could_have():
     for leaf in LEAVES:
         if plain(leaf.kind) != {str}:
@@ -204,6 +205,7 @@ def small(monkeypatch):
     monkeypatch.setattr(loop.Loop, "_advance", _stop)
 
 
+@pytest.mark.long
 def test_what_is_not_refused_when_it_is_made_starts(tmp_path, monkeypatch, small):
     """Refuse each configuration in a plain line, or let its run take a step or fail plainly."""
     monkeypatch.chdir(tmp_path)

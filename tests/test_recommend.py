@@ -392,6 +392,7 @@ def test_unknown_suffix_and_bad_places(rec: Recommender, tmp_path: Path) -> None
         write(frame, tmp_path / "file" / "out.csv")
 
 
+@pytest.mark.long
 def test_loading_brings_neither_jax_nor_training(tmp_path: Path) -> None:
     run = write_embeddings(tmp_path / "run", USER, ITEM, SEEN)
     code = (
@@ -472,6 +473,7 @@ print(rec.recommend("u0", k=2)["item"].to_list())
 """
 
 
+@pytest.mark.long_but("other")
 @pytest.mark.parametrize("begun", ["ranked", "other"])
 def test_a_child_forked_after_jax_began_is_told_so(tmp_path: Path, begun: str) -> None:
     run = write_embeddings(tmp_path / "run", USER, ITEM, SEEN)

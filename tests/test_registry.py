@@ -113,6 +113,7 @@ def test_the_worked_example_trains_and_config_json_tells_the_truth(trained):
     assert (trained / "run" / "report.html").is_file()
 
 
+@pytest.mark.long
 def test_what_reads_embeddings_needs_no_plugin(trained):
     shutil.copytree(trained / "run", trained / "read")
     for args in (
@@ -126,6 +127,7 @@ def test_what_reads_embeddings_needs_no_plugin(trained):
         assert done.returncode == 0, (args, done.stderr)
 
 
+@pytest.mark.long
 def test_training_on_needs_the_plugin_and_gives_the_same_bits(trained):
     whole, run = trained / "run", trained / "again"
     shutil.copytree(whole, run)
@@ -146,6 +148,7 @@ def test_training_on_needs_the_plugin_and_gives_the_same_bits(trained):
     assert (trained / "repeat" / "eval.json").read_bytes() == (whole / "eval.json").read_bytes()
 
 
+@pytest.mark.long
 def test_a_class_given_in_python_trains_and_resumes_under_its_name(tmp_path, registries):
     own = partial(Neighbours, own=0.5)
     run = jaxrec.train(CONFIG, data=DATA, model=own, run=tmp_path / "run", quiet=True)
@@ -162,6 +165,7 @@ def test_a_class_given_in_python_trains_and_resumes_under_its_name(tmp_path, reg
     assert np.array_equal(np.load(again.folder / "embeddings.npz")["user"], first)
 
 
+@pytest.mark.long
 def test_data_may_come_first_and_a_loss_may_be_a_function(tmp_path, registries):
     def hardest(pos_B, neg_BN, valid_BN=None):
         return jax.nn.softplus(jnp.max(neg_BN, axis=1) - pos_B)
@@ -285,6 +289,7 @@ def rule(course):
 """
 
 
+@pytest.mark.long
 def test_every_other_kind_of_toy_works_from_outside(tmp_path):
     (tmp_path / "toys.py").write_text(TOYS)
     plugin = ("--plugin", "toys")
@@ -344,6 +349,7 @@ def test_the_worked_example_is_short():
     assert _code_lines(source, "focal") <= 5
 
 
+@pytest.mark.long
 def test_a_loss_may_be_of_embeddings(tmp_path, registries):
     @jaxrec.register_loss("closeness", of="embeddings")
     def closeness(user_BD, pos_BD, neg, weight_B, valid_BN, temperature):

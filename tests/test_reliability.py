@@ -40,6 +40,7 @@ def told(ended, record_property, home: Path) -> str:
     return ended.stderr
 
 
+@pytest.mark.long
 def test_a_disk_that_is_full_during_a_save_leaves_every_checkpoint_whole(
     home, tmp_path, record_property
 ):
@@ -67,6 +68,7 @@ def read_only(home) -> tuple[str, ...]:
     return mounted(f"mount --bind {home} {home} && mount -o remount,ro,bind {home}")
 
 
+@pytest.mark.long_but("resume killed", "recommend run --out recs.csv")
 @pytest.mark.parametrize(
     "args",
     [
@@ -92,6 +94,7 @@ def test_a_folder_that_cannot_be_written_is_named(home, read_only, args, record_
     assert "Error:" not in message  # names of exceptions are not plain words
 
 
+@pytest.mark.long
 def test_a_folder_that_cannot_be_written_can_be_read(home, read_only, tmp_path, record_property):
     """Mount read-only the folder of the run, and with it that of the cache of compiled programs."""
     cache = {"XDG_CACHE_HOME": str(home)}

@@ -31,6 +31,7 @@ def titles(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_five_users_have_their_items_and_their_lists(tmp_path: Path) -> None:
     page = report([trained()], tmp_path / "page.html").read_text()
     users = re.findall(r"<h4>User (\S+)</h4>", page)
@@ -46,6 +47,7 @@ def test_five_users_have_their_items_and_their_lists(tmp_path: Path) -> None:
         assert set(held_out) == set(plain) - set(rec.recommend(user, 120)["item"])
 
 
+@pytest.mark.long
 def test_titles_stand_for_ids_and_are_escaped(titles: Path, tmp_path: Path) -> None:
     page = report([trained()], tmp_path / "page.html", titles).read_text()
     assert "<script" not in page
@@ -61,6 +63,7 @@ def test_a_run_that_has_not_finished_has_no_lists(tmp_path: Path) -> None:
     assert "<h4>User" not in report([run], tmp_path / "page.html").read_text()
 
 
+@pytest.mark.long
 def test_settings_are_those_that_differ_from_the_preset(tmp_path: Path) -> None:
     page = report([trained()], tmp_path / "page.html").read_text()
     table = page.split("Differences from the preset lightgcn")[1].split("</table>")[0]
@@ -80,6 +83,7 @@ def listed(page: Path) -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.long
 def test_the_first_screen_has_figures_pictures_and_lists_before_any_table(tmp_path: Path) -> None:
     page = report([trained()], tmp_path / "page.html").read_text()
     order = ['class="tiles"', "The model beside its baselines", "Item map", "<h4>User", "<table"]
@@ -148,6 +152,7 @@ def test_items_that_are_alike_lie_together_on_the_map(planted: Path) -> None:
     assert "% of variance" in drawn
 
 
+@pytest.mark.long
 def test_popularity_colours_the_map_where_there_are_no_categories(tmp_path: Path) -> None:
     page = report([trained()], tmp_path / "page.html").read_text()
     counts = re.findall(r"users \((\d+)\)</li>", page)

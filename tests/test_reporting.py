@@ -217,6 +217,7 @@ def test_both_schemes_and_no_fixed_colour_in_a_plot(page: Page) -> None:
     assert "currentColor" in drawn
 
 
+@pytest.mark.long
 def test_strings_of_the_data_are_escaped(run: Path, tmp_path: Path) -> None:
     evil = "<script>alert('x')</script>\"&"
     rewrite(run / "env.json", data={"name": evil, "users": 3, "notes": {evil: 1}}, command=evil)
@@ -228,6 +229,7 @@ def test_strings_of_the_data_are_escaped(run: Path, tmp_path: Path) -> None:
     assert page.has(evil)
 
 
+@pytest.mark.long
 def test_the_same_report_twice_has_the_same_bytes(run: Path, tmp_path: Path) -> None:
     first = report([run], tmp_path / "a.html").read_bytes()
     assert report([run], tmp_path / "b.html").read_bytes() == first
@@ -240,6 +242,7 @@ def test_selection_on_test_is_noticed(run: Path, tmp_path: Path) -> None:
     assert 'role="note"' in page.source
 
 
+@pytest.mark.long
 def test_a_model_that_loses_to_popularity_is_noticed(run: Path, tmp_path: Path) -> None:
     metrics = evaluation()["metrics"] | {"recall@20": 0.01}
     rewrite(run / "eval.json", metrics=metrics)
@@ -264,6 +267,7 @@ def test_an_unfinished_run_shows_what_there_is(run: Path, tmp_path: Path) -> Non
     assert page.has("Configuration")
 
 
+@pytest.mark.long
 def test_validation_alone(run: Path, tmp_path: Path) -> None:
     results = evaluation()
     only = results["validation"] | {"split": "validation", "selected_on": "validation"}
@@ -273,6 +277,7 @@ def test_validation_alone(run: Path, tmp_path: Path) -> None:
     assert not page.has("test (")
 
 
+@pytest.mark.long
 def test_refit_has_curves_of_its_own(run: Path, tmp_path: Path) -> None:
     with (run / "metrics.jsonl").open("a") as file:
         for step in (100, 200):
@@ -306,6 +311,7 @@ def test_several_runs_are_compared(run: Path, tmp_path: Path) -> None:
     assert not page.has("Different data.")
 
 
+@pytest.mark.long
 def test_lower_is_better_for_errors(run: Path, tmp_path: Path) -> None:
     other = write_records(tmp_path / "other")
     rewrite(run / "eval.json", validation={"metrics": {"rmse": 0.9, "auc": 0.7}})
@@ -315,6 +321,7 @@ def test_lower_is_better_for_errors(run: Path, tmp_path: Path) -> None:
     assert sorted(best) == ["0.7", "0.8"]
 
 
+@pytest.mark.long
 def test_runs_on_other_data_and_of_one_name(run: Path, tmp_path: Path) -> None:
     other = write_records(tmp_path / "again" / "lightgcn-1", fingerprint="cd" * 32)
     page = Page(report([run, other], tmp_path / "report.html"))
@@ -386,6 +393,7 @@ def test_a_run_of_items_shows_its_curves_with_the_threshold(item_run: Path, tmp_
     assert ">epoch<" in page.source
 
 
+@pytest.mark.long
 def test_runs_that_count_walks_show_their_speed(run: Path, item_run: Path, tmp_path: Path) -> None:
     timing = item_run / "timing.jsonl"
     lines = [{"step": step, "seconds": step / 4, "walks_per_second": 4096.0} for step in (4, 8)]
@@ -398,6 +406,7 @@ def test_runs_that_count_walks_show_their_speed(run: Path, item_run: Path, tmp_p
     assert any("pairs or walks per second" in label for label in both.labels("svg"))
 
 
+@pytest.mark.long
 def test_runs_of_items_are_compared(item_run: Path, tmp_path: Path) -> None:
     graph = ItemGraph.load(tmp_path / "graph")
     noise = np.random.default_rng(0).normal(size=(60, 3))

@@ -33,6 +33,7 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.mark.long
 def test_pieces_of_a_long_run_end_with_more_to_do_and_go_on(folder):
     long = ("--train.epochs", "100000000", "--model.dim", "4")
     for _ in range(2):
@@ -41,6 +42,7 @@ def test_pieces_of_a_long_run_end_with_more_to_do_and_go_on(folder):
     assert (folder / "run" / "config.json").is_file()
 
 
+@pytest.mark.long
 def test_a_run_that_is_done_is_said_to_be_done(folder):
     short = ("--train.epochs", "2", "--model.dim", "4")
     first = run("lightgcn_1000_epochs.sh", folder, folder / "run", *short)

@@ -14,6 +14,7 @@ UNKNOWN = "--xla_no_such_flag=1"
 FLAG = re.compile(r"--xla_\w+(?:=\w+)?")
 
 
+@pytest.mark.long
 def test_flags_that_xla_does_not_know_are_left_out():
     known = "--xla_force_host_platform_device_count=2"
     assert xla.with_known("", known, UNKNOWN) == known
@@ -28,6 +29,7 @@ def test_every_flag_that_people_are_told_of_is_known():
     assert {flag: xla.refusal(flag) for flag in sorted(named)} == dict.fromkeys(named)
 
 
+@pytest.mark.long
 def test_the_suite_says_why_it_cannot_begin_under_an_unknown_flag():
     env = {name: value for name, value in os.environ.items() if "XLA_FLAGS" not in name}
     command = [sys.executable, "-m", "pytest", "-n0", "-p", "no:cacheprovider", "--collect-only"]

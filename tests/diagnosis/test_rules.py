@@ -63,6 +63,7 @@ def named(*args: Any, **kwargs: Any) -> list[str]:
     return [finding.name for finding in of(*args, **kwargs)]
 
 
+@pytest.mark.long
 def test_sound_runs_name_nothing():
     for run in (made_run.trained(), made_run.trained_on_ratings()):
         assert diagnose(run).findings == []

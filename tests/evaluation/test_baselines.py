@@ -77,6 +77,7 @@ def test_ease_hands_its_matrix_over_without_a_copy():
     assert jax.device_put(matrix_II).unsafe_buffer_pointer() == matrix_II.ctypes.data
 
 
+@pytest.mark.long
 def test_both_find_planted_groups_that_popularity_cannot(pairs):
     rng = np.random.default_rng(1)
     group_U, group_I = np.arange(60) % 3, np.arange(45) % 3

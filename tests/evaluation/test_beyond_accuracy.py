@@ -118,6 +118,7 @@ def test_uni100_of_chance_is_k_in_101_and_of_the_truth_1():
     assert truth == {"hit_rate@10": 1.0, "ndcg@10": 1.0}
 
 
+@pytest.mark.long
 def test_evaluate_adds_what_is_asked_for_and_marks_the_sample_as_biased(tmp_path):
     from made_run import CONFIG
 

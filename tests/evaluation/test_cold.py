@@ -105,6 +105,7 @@ def test_they_are_left_out_on_request(run, data, tmp_path):
     assert (dropped.folder / "metrics.jsonl").read_text().count("\n") > 2
 
 
+@pytest.mark.long
 def test_a_split_of_none_but_new_users_says_so(tmp_path, capsys, reports):
     data = made(new_items=0)
     old = (data.user < OLD_USERS) & (data.split == TEST)
@@ -150,6 +151,7 @@ def test_a_real_run_recommends_neither_what_is_had_nor_what_is_not_learnt(run, d
     assert again == {pair for pair in pairs_of(data, TEST) if pair[1] in met}
 
 
+@pytest.mark.long
 def test_pairs_that_a_filter_left_out_are_not_recommended(tmp_path):
     rng = np.random.default_rng(0)
     key = np.unique(rng.integers(0, 30 * 20, 400))

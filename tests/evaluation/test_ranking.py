@@ -310,6 +310,7 @@ def gowalla(real_data):
     return folder, train, evaluator
 
 
+@pytest.mark.long
 def test_popularity_on_gowalla(gowalla):
     _, train, evaluator = gowalla
     found = evaluator(popularity_scorer(np.bincount(train.indices, minlength=40981)))
@@ -323,6 +324,7 @@ def test_popularity_on_gowalla(gowalla):
     assert {key: found[key] for key in known} == pytest.approx(known, abs=1e-5)
 
 
+@pytest.mark.long
 def test_another_implementations_embeddings_on_gowalla(gowalla):
     """Compare propagation and ranking together with the results of LightGCN-PyTorch's code."""
     folder, train, evaluator = gowalla

@@ -132,6 +132,7 @@ def test_a_split_response_is_exact_on_known_eigenvalues_and_close_beyond():
     assert np.abs(gap).max() < 0.01
 
 
+@pytest.mark.long_but("csr")
 @pytest.mark.parametrize("kernel", ["csr", "buckets"])
 def test_blocks_and_kernels_score_alike(data, kernel, monkeypatch):
     monkeypatch.setattr(filters.spmm, "default_kernel", lambda: kernel)

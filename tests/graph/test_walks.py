@@ -75,6 +75,7 @@ def second_order(weight_NN: np.ndarray, p: float, q: float) -> np.ndarray:
     return share
 
 
+@pytest.mark.long_but("False-1.0-0.5")
 @pytest.mark.parametrize(("p", "q"), [(0.25, 4.0), (4.0, 0.25), (1.0, 0.5), (0.5, 1.0), (2.0, 2.0)])
 @pytest.mark.parametrize("weighted", [True, False])
 def test_node2vec_takes_the_exact_second_order_probabilities(p, q, weighted):

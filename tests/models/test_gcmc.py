@@ -46,6 +46,7 @@ def shape(options: dict) -> tuple[int, bool]:
     return options.get("levels", 1), options.get("with_features", False)
 
 
+@pytest.mark.long_but("normalised")
 @cases
 def test_embeddings_and_their_gradient_are_those_of_the_definition(options):
     levels, with_features = shape(options)

@@ -81,6 +81,7 @@ CASES = {
 cases = pytest.mark.parametrize("options", CASES.values(), ids=CASES)
 
 
+@pytest.mark.long_but("two hops, uniform", "two hops")
 @cases
 def test_embeddings_and_their_gradient_are_those_of_the_definition(options):
     model, graph = build(**options), graph_of(with_features=options.get("with_features", False))
@@ -272,6 +273,7 @@ def test_the_steps_of_a_run_draw_blocks_of_their_own_and_repeat_them():
     assert not np.array_equal(block(p, 3), block(q, 3))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "options"),
     [

@@ -65,6 +65,7 @@ CASES = {
 cases = pytest.mark.parametrize("options", CASES.values(), ids=CASES)
 
 
+@pytest.mark.long_but("ids alone")
 @cases
 def test_embeddings_and_their_gradient_are_those_of_the_definition(options):
     form = {name: options[name] for name in ("final", "bags") if name in options}

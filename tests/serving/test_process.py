@@ -18,6 +18,7 @@ from jaxrec.errors import InputError
 pytest.importorskip("uvicorn", reason="the server needs the extra `serve`")
 
 
+@pytest.mark.long
 def test_a_server_says_where_it_is_answers_and_ends(tmp_path: Path) -> None:
     run = write_embeddings(tmp_path / "run", np.eye(2), np.eye(2)[[0, 0, 1]], [[0], []])
     command = [sys.executable, "-m", "jaxrec", "serve", str(run), "--port", "0", "--max-k", "5"]

@@ -81,6 +81,7 @@ def test_trials_never_see_test(tmp_path, monkeypatch):
     assert [trial.value for trial in ours.trials] == [trial.value for trial in theirs.trials]
 
 
+@pytest.mark.long
 def test_a_trained_trial_is_the_beginning_of_the_winners_run(tmp_path, monkeypatch):
     monkeypatch.setattr(auto, "neighbours", lambda config: iter(()))
     made = auto.candidates(asked(), 1000, False)["mf"]

@@ -40,6 +40,7 @@ def of(epochs: int, every: int | None = None) -> Config:
     return replace(CONFIG, train=train, eval=replace(CONFIG.eval, every=every))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("every", [None, 2])
 def test_going_on_gives_the_bits_of_the_longer_run(
     data: Dataset, tmp_path: Path, every: int | None
@@ -74,6 +75,7 @@ def test_what_would_have_been_another_run_is_refused(
     assert configs.load(tmp_path / "config.json") == replace(CONFIG, **change)
 
 
+@pytest.mark.long
 def test_refit_trains_on_all_pairs_for_the_best_length(data: Dataset, tmp_path: Path) -> None:
     run = jaxrec.train(of(4), data=data, run=tmp_path / "run", quiet=True)
     values = [r["recall@20"] for r in _validation(run.folder)]

@@ -44,6 +44,7 @@ def run(tmp_path_factory, reports):
     return folder
 
 
+@pytest.mark.long_but("gf-cf-options1")
 @pytest.mark.parametrize(
     ("kind", "options"),
     [*((kind, {}) for kind in KINDS), ("cheby-cf", BLENDED | {"ease_weight": 0.5})],

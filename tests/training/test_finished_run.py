@@ -37,11 +37,13 @@ def test_a_folder_without_a_finished_run_is_refused(tmp_path: Path) -> None:
         Run.load(tmp_path)
 
 
+@pytest.mark.long
 def test_reports_are_written_where_asked(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="the extra `report`")
     assert Run.load(trained()).report(tmp_path / "page.html").stat().st_size > 1000
 
 
+@pytest.mark.long
 def test_options_and_the_call_after_each_evaluation(tmp_path: Path) -> None:
     data = synthetic.make(60, 60, 800, communities=4, seed=1)
     told: list[tuple[int, float]] = []

@@ -91,6 +91,7 @@ VARIANTS = {
 }
 
 
+@pytest.mark.long_but("rowwise_adagrad")
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_table_on_the_host_has_the_bits_of_one_on_the_device(name):
     config = changed(**VARIANTS[name])
@@ -106,6 +107,7 @@ def test_a_table_on_the_host_has_the_bits_of_one_on_the_device(name):
     assert equal(made.parameters(ours), one.parameters(state))
 
 
+@pytest.mark.long
 def test_a_table_is_read_in_blocks_to_the_same_bits(monkeypatch):
     """With 110 rows, the last block of 32 overlaps the one before it."""
     one, (made, ours) = Problem.build(CONFIG, splits()), trained(CONFIG, (40,))
@@ -116,6 +118,7 @@ def test_a_table_is_read_in_blocks_to_the_same_bits(monkeypatch):
     assert made.finite(ours)
 
 
+@pytest.mark.long_but("1")
 @pytest.mark.parametrize("ahead", [1, 5])
 def test_the_bits_do_not_depend_on_how_far_ahead_rows_are_gathered(ahead):
     _, expected = trained(CONFIG, (STEPS,))
@@ -135,6 +138,7 @@ def test_rows_that_recent_steps_wrote_are_what_these_left():
     assert found["x"][:, 1].tolist() == [0, 1, 2, 2]
 
 
+@pytest.mark.long
 def test_without_what_recent_steps_left_the_bits_are_others(monkeypatch):
     """The data must have rows that a step reads before the previous step has been written."""
     _, expected = trained(CONFIG, (STEPS,))
@@ -170,6 +174,7 @@ def runs(tmp_path_factory) -> dict[str, Run]:
     }
 
 
+@pytest.mark.long
 def test_a_run_leaves_the_same_behind(runs):
     lines = [(run.folder / "metrics.jsonl").read_bytes() for run in runs.values()]
     assert lines[0] == lines[1]
@@ -187,6 +192,7 @@ def test_a_run_leaves_the_same_behind(runs):
     assert planned[0]["plan"]["host"]["table and optimizer"] == 110 * (12 * 4 + 4)
 
 
+@pytest.mark.long_but("host-host")
 @pytest.mark.parametrize(
     ("began", "goes_on"), [("device", "host"), ("host", "host"), ("host", "device")]
 )

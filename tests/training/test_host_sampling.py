@@ -29,6 +29,7 @@ def trained(folder, **model) -> Run:
     return jaxrec.train(config(**model), data=data, run=folder, quiet=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("neighbors", ["importance", "uniform"])
 def test_blocks_drawn_on_the_host_give_the_bits_of_blocks_drawn_on_the_device(neighbors, tmp_path):
     runs = [trained(tmp_path / where, neighbors=neighbors, sampling=where) for where in HOW]

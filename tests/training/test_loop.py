@@ -50,6 +50,7 @@ def lines(run: jaxrec.Run, split: str | None = None) -> list[dict]:
     return [r for r in records if split is None or r["split"] == split]
 
 
+@pytest.mark.long
 def test_nothing_is_compiled_after_the_first_epoch(tmp_path, monkeypatch):
     compiled: list[str] = []
     seen: list[tuple[str, int]] = []
@@ -76,6 +77,7 @@ def test_nothing_is_compiled_after_the_first_epoch(tmp_path, monkeypatch):
     assert len(after) == 1  # only the first evaluation compiles
 
 
+@pytest.mark.long
 def test_one_dispatch_holds_many_steps_and_its_metrics_come_one_dispatch_late(
     tmp_path, monkeypatch
 ):
@@ -148,6 +150,7 @@ def test_training_beats_popularity_and_the_best_parameters_are_the_ones_reported
     assert again["metrics"]["recall@20"] == pytest.approx(done.metrics["recall@20"], abs=1e-6)
 
 
+@pytest.mark.long
 def test_the_log_says_how_many_hard_negatives_there_were_and_what_ranking_them_took(tmp_path):
     config = dataclasses.replace(
         CONFIG,
@@ -177,6 +180,7 @@ def test_patience_stops_a_run_that_no_longer_improves(tmp_path):
     assert len(curve) == int(np.argmax(curve)) + 4 < 50
 
 
+@pytest.mark.long
 def test_refit_trains_the_chosen_length_on_train_and_validation(tmp_path):
     config = dataclasses.replace(
         CONFIG, train=TrainConfig(epochs=8, batch_size=64, patience=2, refit=True)
@@ -195,6 +199,7 @@ def test_refit_trains_the_chosen_length_on_train_and_validation(tmp_path):
     assert not [r for r in lines(done) if r["split"] == "test" and r["phase"] == "search"]
 
 
+@pytest.mark.long
 def test_any_optax_chain_can_take_the_place_of_the_configured_one(tmp_path):
     still = run(tmp_path / "still", tx=optax.set_to_zero())
     losses = {round(r["loss"], 2) for r in lines(still, "train")}
@@ -220,6 +225,7 @@ def test_selection_on_a_part_that_is_not_there_is_refused(tmp_path):
     assert "validation" not in done.evaluation
 
 
+@pytest.mark.long
 def test_selection_on_test_is_said_wherever_it_is_read(tmp_path, reports):
     config = dataclasses.replace(CONFIG, eval=EvalConfig(k=(20,), select_on="test"))
     with reports():
@@ -235,6 +241,7 @@ def test_a_folder_that_holds_a_run_is_refused(tmp_path):
         run(tmp_path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("positives", ["edges", "users"])
 @pytest.mark.parametrize("score", ["dot", "cosine"])
 def test_bfloat16_learns_as_float32_does(tmp_path, positives, score):
@@ -318,6 +325,7 @@ def test_resume_wants_the_same_optax_chain_and_the_same_data(tmp_path, monkeypat
     assert jaxrec.resume(folder, data=data(), tx=optax.sgd(0.1), quiet=True).metrics
 
 
+@pytest.mark.long
 def test_evaluate_gives_the_baselines_of_a_refit_the_same_train_data(tmp_path):
     config = dataclasses.replace(CONFIG, train=TrainConfig(epochs=2, batch_size=64, refit=True))
     done = run(tmp_path, config)

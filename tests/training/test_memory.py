@@ -68,6 +68,7 @@ def planned(config: Config, train: Dataset) -> plans.Plan:
     return plans.plan(sizes_of(config, train, sparse=sparse))
 
 
+@pytest.mark.long_but("mf, row-wise adagrad", "mf, rows of adagrad", "mf, rows of sgd")
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_state_is_made_saved_restored_and_measured_in_what_the_plan_says(name, data, tmp_path):
     config = dataclasses.replace(BASE, **VARIANTS[name])
@@ -103,6 +104,7 @@ def test_a_state_is_made_saved_restored_and_measured_in_what_the_plan_says(name,
     assert peak["parameters"] <= 1.02 * (own + evaluation)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("refit", [False, True])
 def test_a_run_that_goes_back_to_its_best_step_never_holds_two_states(
     refit, data, tmp_path, monkeypatch
@@ -124,6 +126,7 @@ def test_a_run_that_goes_back_to_its_best_step_never_holds_two_states(
     assert write_arrays.__name__ in meter.by
 
 
+@pytest.mark.long
 def test_a_resumed_run_looks_back_before_it_has_a_state(data, tmp_path, monkeypatch):
     run = tmp_path / "run"
     jaxrec.train(BASE, data=data, run=run, quiet=True)
@@ -139,6 +142,7 @@ def test_a_resumed_run_looks_back_before_it_has_a_state(data, tmp_path, monkeypa
     assert meter.most - before <= (3 + 2 + 0.5) * TABLE, meter.where
 
 
+@pytest.mark.long
 def test_a_state_on_a_mesh_is_saved_and_restored_without_another(data, tmp_path):
     config = dataclasses.replace(BASE, mesh=MeshConfig(2, 4, order="data"))
     problem = MeshProblem.build(config, split(data, config.split, 0))

@@ -115,6 +115,7 @@ def test_lightgcn_on_any_mesh_trains_as_on_one_device():
     assert_equal_training(CONFIG, *meshes)
 
 
+@pytest.mark.long_but("mf")
 @pytest.mark.parametrize(
     "changes",
     [
@@ -135,6 +136,7 @@ def test_other_configurations_train_as_on_one_device(changes):
     assert_equal_training(dataclasses.replace(CONFIG, **changes), (2, 4))
 
 
+@pytest.mark.long
 def test_metrics_are_those_of_one_device_on_any_mesh():
     one, state, _ = trained(CONFIG)
     expected = one.measure("validation", state, lambda: False)
@@ -205,6 +207,7 @@ def test_an_optax_chain_of_ones_own_is_refused_on_a_mesh():
         MeshProblem.build(on((1, 2)), splits(), tx=optax.sgd(0.1))
 
 
+@pytest.mark.long
 def test_a_run_on_a_mesh_goes_on_with_one_device(tmp_path, capsys):
     """Interrupt a run on 2 x 2 and end it on 1 x 1; its metrics equal those of one device."""
     data = synthetic.make(50, 41, 500, seed=3)

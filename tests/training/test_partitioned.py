@@ -138,6 +138,7 @@ def _some_train_users():
         yield
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", list(CHANGES))
 def test_a_run_is_to_the_bit_that_of_the_data_in_memory(source, parted, tmp_path, name):
     config = dataclasses.replace(CONFIG, **CHANGES[name])
@@ -162,6 +163,7 @@ def _stop(*_) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.long
 def test_a_run_that_went_on_is_that_of_weighted_data_in_memory(source, finished, tmp_path):
     data = jaxrec.read(source / "pairs.parquet", event_weights=WEIGHTS)
     assert_same_runs(finished, jaxrec.train(CONFIG, data=data, run=tmp_path / "run", quiet=True))
@@ -209,6 +211,7 @@ def test_a_run_on_parts_is_a_start_whose_training_pairs_are_counted(finished, so
     assert "a run on data in parts" in start["reason"]
 
 
+@pytest.mark.long
 def test_evaluate_reads_blocks_of_users_to_the_same_metrics(finished):
     before = json.loads((finished.folder / "eval.json").read_text())
     for split in ("test", "validation"):

@@ -91,6 +91,7 @@ def test_gradients_that_are_never_cleared_add_up():
     assert seen == [-1.0, -3.0, -6.0, -10.0]
 
 
+@pytest.mark.long
 def test_a_run_with_gradients_never_cleared_steps_by_their_sum():
     p, healthy = problem(mistakes=("accumulated-gradients",)), problem()
     assert not p.config.sparse_updates(10**9)
@@ -108,6 +109,7 @@ def test_a_run_with_gradients_never_cleared_steps_by_their_sum():
     assert not np.allclose(one.params["embedding"][...], state.params["embedding"][...], atol=1e-3)
 
 
+@pytest.mark.long
 def test_a_run_whose_optimizer_is_given_makes_the_mistake_too(tmp_path):
     config = dataclasses.replace(BASE, mistakes=("accumulated-gradients",))
     ours, given = (

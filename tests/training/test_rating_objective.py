@@ -137,6 +137,7 @@ FOUND = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", FOUND)
 def test_planted_ratings_are_found(name, tmp_path):
     model, loss, l2 = FOUND[name]
@@ -271,6 +272,7 @@ def test_more_ratings_than_levels_can_be_is_refused():
         problem(planted(), model=ModelConfig("mf", layers=0), loss=LossConfig("levels"))
 
 
+@pytest.mark.long
 def test_a_preset_of_rankings_trains_on_ratings_where_the_loss_is_of_ratings(tmp_path):
     planted(80, 60, 1000, whole=True).save(tmp_path / "data")
     options = ["--data", tmp_path / "data", "--loss.name", "levels", "--train.epochs", 1]
@@ -282,6 +284,7 @@ def test_a_preset_of_rankings_trains_on_ratings_where_the_loss_is_of_ratings(tmp
     assert "loss.name levels" in refused.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("loss", ["mse", "levels"])
 def test_a_killed_run_resumes_to_the_same_bits(loss, tmp_path):
     planted(80, 60, 1000, whole=True).save(tmp_path / "data")

@@ -49,6 +49,7 @@ def killed(whole, tmp_path_factory) -> Path:
     return run
 
 
+@pytest.mark.long
 def test_a_seed_gives_the_same_bits_twice_and_another_seed_others(whole, tmp_path):
     options, run = whole
     assert jaxrec("train", *options, "--run", tmp_path / "a").returncode == 0
@@ -72,6 +73,7 @@ MOMENTS = {
 }
 
 
+@pytest.mark.long_but("before anything is sealed")
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_at_a_moment_it_resumes_to_the_same_bits(whole, tmp_path, moment):
     options, undisturbed = whole
@@ -84,6 +86,7 @@ def test_killed_at_a_moment_it_resumes_to_the_same_bits(whole, tmp_path, moment)
     assert contents(run) == contents(undisturbed)
 
 
+@pytest.mark.long
 def test_killed_again_and_again_it_still_ends_with_the_same_bits(whole, killed, tmp_path):
     _, undisturbed = whole
     run = shutil.copytree(killed, tmp_path / "run")
@@ -93,6 +96,7 @@ def test_killed_again_and_again_it_still_ends_with_the_same_bits(whole, killed, 
     assert contents(run) == contents(undisturbed)
 
 
+@pytest.mark.long
 def test_killed_before_the_report_it_only_writes_the_report(whole, tmp_path):
     options, undisturbed = whole
     run = tmp_path / "run"
@@ -106,6 +110,7 @@ def test_killed_before_the_report_it_only_writes_the_report(whole, tmp_path):
     assert contents(run) == contents(undisturbed)
 
 
+@pytest.mark.long
 def test_rows_that_lag_behind_are_killed_and_resumed_to_the_same_bits(data, tmp_path):
     """Row-sparse Adam stores rows as of their last update; a checkpoint leaves them so."""
     model = ["--model.layers", 0, "--optim.sparse", "True", "--train.batch-size", 16]
@@ -127,6 +132,7 @@ def test_rows_that_lag_behind_are_killed_and_resumed_to_the_same_bits(data, tmp_
     assert differ == {"config.json"}
 
 
+@pytest.mark.long_but("SIGTERM-moment2-143")
 @pytest.mark.parametrize(
     ("name", "moment", "status"),
     [
@@ -214,6 +220,7 @@ def saved(whole, tmp_path_factory) -> Path:
     return run
 
 
+@pytest.mark.long_but("truncated")
 @pytest.mark.parametrize("how", ["flipped bit", "truncated", "missing"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(
     whole, saved, tmp_path, how, record_property
@@ -264,6 +271,7 @@ def without_refit(data, tmp_path_factory) -> Path:
     return run
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("where", "limit"),
     [
@@ -293,6 +301,7 @@ def test_a_full_disk_ends_with_a_plain_error_and_earlier_checkpoints_intact(
     assert contents(run) == contents(without_refit)
 
 
+@pytest.mark.long
 def test_a_nan_loss_names_the_step_and_keeps_the_last_good_checkpoint(data, tmp_path):
     run = tmp_path / "run"
     ended = jaxrec(
@@ -334,6 +343,7 @@ def test_metrics_hold_no_wall_times_and_timing_does(whole):
     assert any("steps_per_second" in line for line in timing)
 
 
+@pytest.mark.long
 def test_of_two_processes_that_start_on_one_folder_one_is_refused(data, tmp_path, record_property):
     command = [sys.executable, "-m", "jaxrec", "train", *OPTIONS, "--data", str(data)]
     command += ["--run", str(tmp_path / "run")]

@@ -54,6 +54,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in found.items()}
 
 
+@pytest.mark.long
 def test_a_run_killed_while_its_first_file_is_written_begins_anew(tmp_path):
     data().save(tmp_path / "data")
     run = tmp_path / "run"
@@ -73,6 +74,7 @@ def test_a_run_killed_while_its_first_file_is_written_begins_anew(tmp_path):
     assert (run / "eval.json").exists()
 
 
+@pytest.mark.long_but("alive")
 @pytest.mark.parametrize("process", [gone, os.getpid, os.getppid], ids=["gone", "ours", "alive"])
 def test_a_folder_of_partial_files_alone_is_as_good_as_empty(tmp_path, process):
     run = tmp_path / "run"
@@ -85,6 +87,7 @@ def test_a_folder_of_partial_files_alone_is_as_good_as_empty(tmp_path, process):
     assert (run / "eval.json").exists()
 
 
+@pytest.mark.long
 def test_partial_files_of_a_killed_process_go_when_their_place_is_written_next(tmp_path):
     number = gone()
 
@@ -143,6 +146,7 @@ def test_walks_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert write_walks(str(tmp_path / "graph"), tmp_path / "walks") > 0
 
 
+@pytest.mark.long
 def test_overwrite_replaces_a_run_once_the_new_one_is_known_to_be_possible(tmp_path):
     run = tmp_path / "run"
     first = train(CONFIG, data=data(), run=run, quiet=True)
@@ -214,6 +218,7 @@ def test_missing_extras_are_told_before_there_is_a_folder(tmp_path, monkeypatch,
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("items", [12, 20])
 def test_lists_as_long_as_the_catalogue_are_no_sign_that_something_is_wrong(
     tmp_path, capsys, items
@@ -232,6 +237,7 @@ def test_a_model_no_better_than_popularity_still_is_told(tmp_path, capsys):
     assert "no better than popularity in recall@10: something is wrong" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_the_metric_that_selects_follows_the_cut_offs_and_it_is_said(tmp_path, capsys):
     asked = configured(["mf", "--eval.k", "10"])
     assert asked.config.metric == "recall@10"

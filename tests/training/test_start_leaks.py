@@ -82,6 +82,7 @@ def grown(extra: int = 600) -> Dataset:
     return Dataset(user.astype("i4"), item.astype("i4"), more.user_ids, more.item_ids)
 
 
+@pytest.mark.long
 def test_a_warm_start_goes_on_with_the_split_whatever_its_seed(base, tmp_path, capsys):
     config = short(BASE, warm_start=str(base.folder), seed=1)
     run = jaxrec.train(config, data=DATA, run=tmp_path / "r2")
@@ -118,6 +119,7 @@ def test_new_pairs_are_split_by_the_rule_and_old_ones_stay(base):
     assert (fact(task)["users"]["new"], fact(task)["items"]["new"]) == (40, 15)
 
 
+@pytest.mark.long
 def test_a_chain_remembers_what_the_first_run_was_trained_on(base, tmp_path):
     middle = DATA.take(DATA.user < 40)  # lacks most pairs of the first
     config = short(BASE, warm_start=str(base.folder), seed=1)
@@ -270,6 +272,7 @@ def test_a_run_of_before_is_evaluated_on_the_split_of_those_days(base, tmp_path)
     assert dict(zip(before.test.user.tolist(), before.test.item.tolist(), strict=True)) == last
 
 
+@pytest.mark.long
 def test_pairs_of_items_go_on_too(tmp_path):
     graph = synthetic_items.make(100, 600, seed=1)
     made = presets.get("mf-pairs")
@@ -324,6 +327,7 @@ def _bought_again(kept: bool) -> Dataset:
     return data if kept else data.take(~repeats(data))
 
 
+@pytest.mark.long
 def test_what_people_have_again_is_ranked_where_it_is_asked_for(tmp_path):
     data = _bought_again(True)
     config = replace(

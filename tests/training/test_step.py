@@ -277,6 +277,7 @@ def test_the_step_moves_nothing_between_host_and_device():
     assert int(totals.steps) == 5
 
 
+@pytest.mark.long_but("cosine-negatives1-adagrad", "dot-negatives1-sgd", "dot-negatives0-adagrad")
 @pytest.mark.parametrize("name", ["adam", "adagrad", "sgd"])
 @pytest.mark.parametrize("negatives", [NegativesConfig("uniform", 2), NegativesConfig("shared", 8)])
 @pytest.mark.parametrize("score", ["dot", "cosine"])

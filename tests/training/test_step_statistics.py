@@ -41,6 +41,7 @@ def after(made: Problem, steps: int):
     return dispatch(made.initial_state(), made.data, jnp.int32(steps))
 
 
+@pytest.mark.long
 def test_norms_are_those_of_the_gradient_by_part():
     made = problem()
     state = made.initial_state()

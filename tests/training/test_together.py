@@ -63,6 +63,7 @@ def test_each_of_the_runs_has_the_parameters_that_it_has_alone(case):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.long
 def test_each_leaves_the_run_folder_that_it_leaves_alone(tmp_path):
     DATA.save(tmp_path / "data")
     stops = {"train.patience": 1, "train.epochs": 5}

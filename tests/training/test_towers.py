@@ -40,6 +40,7 @@ def featured() -> Dataset:
     return synthetic.make(150, 120, 3000, communities=6, seed=2, features=True)
 
 
+@pytest.mark.long
 def test_items_that_training_never_saw_rank_by_their_features(featured, tmp_path):
     run = jaxrec.train(COLD, data=featured, run=tmp_path / "run", quiet=True)
     found, others = run.metrics, run.evaluation["baselines"]
@@ -99,6 +100,7 @@ FROZEN = Config(
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sparse", [False, True])
 def test_users_find_their_taste_in_a_frozen_space_from_what_they_left_alone(sparse, tmp_path):
     data, taste_UD, item_ID = shown_data()

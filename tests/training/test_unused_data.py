@@ -90,6 +90,7 @@ def test_what_was_shown_and_weights_that_a_model_passes_over():
     assert told(shown, negatives={"name": "exposed"}) == []
 
 
+@pytest.mark.long
 def test_it_is_said_once_and_stands_in_the_result_and_the_report(tmp_path, capsys):
     data = with_ratings([1, -1])
     run = jaxrec.train(from_dict(SMALL), data=data, run=tmp_path / "run")
@@ -110,6 +111,7 @@ def test_it_is_said_once_and_stands_in_the_result_and_the_report(tmp_path, capsy
     assert "are not used" not in capsys.readouterr().out
 
 
+@pytest.mark.long_but("model1")
 @pytest.mark.parametrize("model", [{"name": "mf", "layers": 0}, {"name": "lightgcn", "layers": 1}])
 def test_counts_in_a_file_are_read_by_the_loss_and_the_graph(model, tmp_path):
     rng = np.random.default_rng(0)
@@ -125,6 +127,7 @@ def test_counts_in_a_file_are_read_by_the_loss_and_the_graph(model, tmp_path):
     assert not np.allclose(found[0], found[1], atol=1e-6)
 
 
+@pytest.mark.long
 def test_ids_that_read_like_missing_ones_are_said_by_a_run(tmp_path, capsys):
     lines = "".join(f"{u},{i}\n" for u in ("a", "b", "nan") for i in range(8))
     (tmp_path / "a.csv").write_text(f"user,item\n{lines}")

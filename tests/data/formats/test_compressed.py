@@ -244,6 +244,7 @@ def test_an_id_from_a_partition(name, tmp_path):
     assert read(tmp_path / "hive").user_ids.tolist() == ["ann", "b/o"]
 
 
+@pytest.mark.long
 def test_a_run_keeps_the_pattern_of_its_data(tmp_path, monkeypatch):
     import jaxrec
 

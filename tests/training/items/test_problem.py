@@ -23,6 +23,7 @@ PLANTED = {"communities": 6, "seed": 2}
 GRAPH = synthetic_items.make(150, 900, missing=0.2, **PLANTED)
 MODELS = ("skipgram", "skipgram-side", "node2vec", "mf-pairs", "mf-bias-pairs", "mf-sequences")
 REPORTED = ("skipgram", "mf-bias-pairs")
+pytestmark = pytest.mark.long_but("skipgram-side")
 
 
 def config(preset: str) -> Config:
@@ -101,6 +102,7 @@ def with_new_items(n: int):
     return replace(GRAPH, item_ids=ids, item_features=GRAPH.item_features.take(rows))
 
 
+@pytest.mark.long
 def test_unseen_items_are_embedded_from_side_information(tmp_path):
     run = jaxrec.train(
         config("skipgram-side"), data=with_new_items(20), run=tmp_path / "run", quiet=True
@@ -121,6 +123,7 @@ def test_unseen_items_are_embedded_from_side_information(tmp_path):
         cold_vectors(plain.folder, plain.config, features)
 
 
+@pytest.mark.long
 def test_a_warm_start_extends_the_tables_by_new_items(tmp_path):
     made = config("skipgram-side")
     made = replace(made, train=replace(made.train, epochs=3))
@@ -149,6 +152,7 @@ def test_missing_features_are_reported_before_a_folder_is_created(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("preset", "moment"), [("node2vec", 2), ("skipgram-side", 3)])
 def test_a_killed_run_resumes_to_the_same_bits(preset, moment, tmp_path):
     GRAPH.save(tmp_path / "data")

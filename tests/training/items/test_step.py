@@ -186,6 +186,7 @@ def test_windows_are_drawn_uniformly_up_to_the_largest():
     assert (np.asarray(batch.weight_BLL)[:, np.arange(12), np.arange(12)] == 0).all()
 
 
+@pytest.mark.long
 def test_frequent_items_are_subsampled_and_the_gaps_are_closed():
     of = problem(config(walks={"subsample": 0.005, "window": 2, "dynamic": False}))
     rare = problem(config(walks={"window": 2, "dynamic": False}))
@@ -196,6 +197,7 @@ def test_frequent_items_are_subsampled_and_the_gaps_are_closed():
     assert np.max(far) > 0  # items between them were dropped
 
 
+@pytest.mark.long
 def test_expected_visits_are_those_of_walks():
     around = GRAPH.adjacency()
     start_A = np.arange(60, dtype=np.int32)
