@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 CASES = {
+    "ablation": "ablation",
     "against": "against",
     "auto": "auto",
     "baselines": "baselines",
