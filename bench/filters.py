@@ -128,7 +128,10 @@ RULES = {
     "nearest fifth of two trips": Rule(near=1.0, trips=2),
     "nearest degree^-.17 fifth": Rule(near=1.0, power=-0.17),
     "fifth by number": Rule(numbered=True),
+    "nearest degree^.17 fifth, half by chance": Rule(near=0.5, power=0.17),
 }
+"""A power of .17 was chosen so that popularity has about its recall on test, and so is 0 for the
+nearest fifth."""
 
 
 class Slices(NamedTuple):
@@ -286,25 +289,40 @@ def read_on_test() -> dict[str, float]:
 
 
 def compare_slices(
-    config: Config, data: Dataset, users: int, names: list[str], models: list[str], keep: Path
+    config: Config,
+    data: Dataset,
+    users: int,
+    ranked: int | None,
+    names: list[str],
+    models: list[str],
+    keep: Path,
 ) -> None:
     """Record each model on each slice, and how well a slice orders the models as test does.
 
     Args:
+      users: number of users with held-out pairs, for each slice.
+      ranked: number of users that are ranked, drawn from all of these; default: all.
       keep: folder of what is already measured; the order is that of all models in it.
     """
     train, held = sliced(data, users, names)
     folder = keep / "-".join([str(users), *names]).replace(" ", "_")
+    if ranked is not None:
+        chosen = np.random.default_rng(1).permutation(data.n_users)[:ranked]
+        held = {name: part.take(np.isin(part.user, chosen)) for name, part in held.items()}
     folder.mkdir(parents=True, exist_ok=True)
     whole = {name: np.concatenate([getattr(x, name) for x in held.values()]) for name in PAIR}
     evaluator = Evaluator(replace(train, **whole).csr(), train.csr(), (20,), train.n_items)
     make = Models(config, train, folder)
     command = f"{COMMAND} --part slices --users {users} --slices " + " ".join(map(repr, names))
+    command += "" if ranked is None else f" --ranked {ranked}"
 
     def note(impl: str, value: float, unit: str, what: str, **more: Any) -> None:
-        record("filters", impl, [value], unit, command, what=what, users=users, **more)
+        size = {"users": users, "ranked": evaluator.users}
+        record("filters", impl, [value], unit, command, what=what, **size, **more)
 
-    by_model = {path.stem: dict(np.load(path)) for path in sorted(folder.glob("*.npz"))}
+    lists_of = folder / f"{evaluator.users} users"
+    lists_of.mkdir(exist_ok=True)
+    by_model = {path.stem: dict(np.load(path)) for path in sorted(lists_of.glob("*.npz"))}
     for model in models:
         if model in by_model:
             continue
@@ -313,7 +331,7 @@ def compare_slices(
         assert lists is not None
         found = per_user.of_lists(lists, (20,))
         by_model[model] = {"user": lists.user_n} | {metric: found[metric] for metric in METRICS}
-        np.savez(folder / f"{model}.npz", **by_model[model])
+        np.savez(lists_of / f"{model}.npz", **by_model[model])
         note(model, time.process_time() - began, "s", "slices, processor's, fit and rank")
         for name, part in held.items():
             here = np.isin(lists.user_n, part.user)
@@ -359,6 +377,7 @@ def main() -> None:
     parser.add_argument("--recipe", choices=RECIPES, default="gowalla-filter")
     parser.add_argument("--users", type=int, help="of validation, or of each slice; default: all")
     parser.add_argument("--slices", nargs="+", choices=RULES, default=list(RULES))
+    parser.add_argument("--ranked", type=int, help="of the users of slices; default: all")
     parser.add_argument(
         "--models", nargs="+", default=["popularity", *RECIPES], help="names, or options as JSON"
     )
@@ -376,7 +395,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as parent:
             keep = args.keep or Path(parent)
             users = args.users or 1200
-            compare_slices(config, train, users, args.slices, args.models, keep)
+            compare_slices(config, train, users, args.ranked, args.slices, args.models, keep)
         return
     selected = EvalConfig(k=(20,), every=0, select_on="validation")
     config = replace(config, split=how, eval=selected)
