@@ -144,12 +144,12 @@ class Slices(NamedTuple):
     held: dict[str, Dataset]
 
 
-def sliced(data: Dataset, users: int, names: Sequence[str]) -> Slices:
+def sliced(data: Dataset, users: int, names: Sequence[str], seed: int = 0) -> Slices:
     """Hold out pairs of up to ``users`` users by each rule; all other pairs stay in train.
 
     Only users with at least ``LEAST`` pairs are drawn.
     """
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     user, item = (
         ids.astype(str).astype(int)[of]
         for ids, of in ((data.user_ids, data.user), (data.item_ids, data.item))
@@ -293,6 +293,7 @@ def compare_slices(
     data: Dataset,
     users: int,
     ranked: int | None,
+    seed: int,
     names: list[str],
     models: list[str],
     keep: Path,
@@ -302,10 +303,11 @@ def compare_slices(
     Args:
       users: number of users with held-out pairs, for each slice.
       ranked: number of users that are ranked, drawn from all of these; default: all.
+      seed: draws the users and their pairs.
       keep: folder of what is already measured; the order is that of all models in it.
     """
-    train, held = sliced(data, users, names)
-    folder = keep / "-".join([str(users), *names]).replace(" ", "_")
+    train, held = sliced(data, users, names, seed)
+    folder = keep / "-".join([str(users), *names, *([str(seed)] if seed else [])])
     if ranked is not None:
         chosen = np.random.default_rng(1).permutation(data.n_users)[:ranked]
         held = {name: part.take(np.isin(part.user, chosen)) for name, part in held.items()}
@@ -315,9 +317,10 @@ def compare_slices(
     make = Models(config, train, folder)
     command = f"{COMMAND} --part slices --users {users} --slices " + " ".join(map(repr, names))
     command += "" if ranked is None else f" --ranked {ranked}"
+    command += f" --seed {seed}" if seed else ""
 
     def note(impl: str, value: float, unit: str, what: str, **more: Any) -> None:
-        size = {"users": users, "ranked": evaluator.users}
+        size = {"users": users, "ranked": evaluator.users, "seed": seed}
         record("filters", impl, [value], unit, command, what=what, **size, **more)
 
     lists_of = folder / f"{evaluator.users} users"
@@ -378,6 +381,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, help="of validation, or of each slice; default: all")
     parser.add_argument("--slices", nargs="+", choices=RULES, default=list(RULES))
     parser.add_argument("--ranked", type=int, help="of the users of slices; default: all")
+    parser.add_argument("--seed", type=int, default=0, help="of the slices")
     parser.add_argument(
         "--models", nargs="+", default=["popularity", *RECIPES], help="names, or options as JSON"
     )
@@ -395,7 +399,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as parent:
             keep = args.keep or Path(parent)
             users = args.users or 1200
-            compare_slices(config, train, users, args.ranked, args.slices, args.models, keep)
+            compare_slices(
+                config, train, users, args.ranked, args.seed, args.slices, args.models, keep
+            )
         return
     selected = EvalConfig(k=(20,), every=0, select_on="validation")
     config = replace(config, split=how, eval=selected)
