@@ -369,7 +369,8 @@ def agreement(recall_MN: np.ndarray, draws: int = 2000) -> tuple[float, float, f
     mean_DM = np.vstack([recall_MN.mean(axis=1), count_DN @ recall_MN.T / n_users])
     low_P, high_P = np.triu_indices(len(recall_MN), 1)
     tau_D = np.sign(mean_DM[:, high_P] - mean_DM[:, low_P]).mean(axis=1)
-    return float(tau_D[0]), *map(float, np.percentile(tau_D[1:], (2.5, 97.5)))
+    low, high = np.percentile(tau_D[1:], (2.5, 97.5))
+    return float(tau_D[0]), float(low), float(high)
 
 
 def main() -> None:
