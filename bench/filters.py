@@ -47,7 +47,12 @@ TRIED: list[dict[str, Any]] = [
     {"filter": "gf-cf"},
 ]
 """Options in addition to those of the recipe."""
-RECIPES: dict[str, dict[str, Any]] = {"gowalla-filter": {}, "gowalla-blend": BLEND}
+_PLAIN = {"popularity_power": 0.0}
+RECIPES: dict[str, dict[str, Any]] = {
+    "gowalla-filter": _PLAIN,
+    "gowalla-blend": BLEND | _PLAIN,
+    "gowalla-filter with popularity_power 0.1": {"popularity_power": 0.1},
+}
 """Options in addition to those of the preset `gowalla-filter`, by the name in the results."""
 PRESET = "gowalla-filter"
 TRAINED = ("gowalla-fast", "gowalla-strong")
@@ -201,7 +206,7 @@ class Models:
     """The models that slices rank, by name, each fitted to the slices' common train.
 
     A name is that of a baseline, a recipe or a trained preset, or options of the filter as JSON.
-    Among the options, ``item_power`` multiplies the scores by the item's degree to this power, and
+    Among the options, ``item_power`` (the same as ``popularity_power``) multiplies the scores by the item's degree to this power, and
     ``gowalla-fast`` is the weight of the scores of that preset, which are added to the filter's
     after both are divided by each user's standard deviation.
 
@@ -235,7 +240,7 @@ class Models:
         return added(made, self._trained("gowalla-fast"), weight) if weight else made
 
     def _filter(self, options: dict[str, Any]) -> Scorer:
-        config = replace(self._config, model=replace(self._config.model, **options))
+        config = replace(self._config, model=replace(self._config.model, **_PLAIN | options))
         nothing = self._train.take(np.arange(0))
         splits = Splits(self._train, nothing, nothing)
         problem: Any = FilterTask(config, self._train, splits).problem("search", None, None)
