@@ -206,9 +206,8 @@ class Models:
     """The models that slices rank, by name, each fitted to the slices' common train.
 
     A name is that of a baseline, a recipe or a trained preset, or options of the filter as JSON.
-    Among the options, ``item_power`` (the same as ``popularity_power``) multiplies the scores by the item's degree to this power, and
-    ``gowalla-fast`` is the weight of the scores of that preset, which are added to the filter's
-    after both are divided by each user's standard deviation.
+    Among the options, ``gowalla-fast`` is the weight of the scores of that preset, which are added
+    to the filter's after both are divided by each user's standard deviation.
 
     Args:
       config: the preset `gowalla-filter`.
@@ -233,10 +232,8 @@ class Models:
         if name in TRAINED:
             return self._trained(name)
         options = json.loads(name)
-        power, weight = options.pop("item_power", 0.0), options.pop("gowalla-fast", 0.0)
+        weight = options.pop("gowalla-fast", 0.0)
         made = self._filter(options)
-        if power:
-            made = multiplied(made, np.maximum(train.item_counts(), 1) ** power)
         return added(made, self._trained("gowalla-fast"), weight) if weight else made
 
     def _filter(self, options: dict[str, Any]) -> Scorer:
@@ -257,15 +254,6 @@ class Models:
         assert np.array_equal(table.item_ids, self._train.item_ids.astype(str))
         assert np.array_equal(table.user_ids, self._train.user_ids.astype(str))
         return table_scorer(table)
-
-
-def multiplied(scorer: Scorer, factor_I: np.ndarray) -> Scorer:
-    """Return the scorer whose scores are multiplied by a factor for each item."""
-
-    def score(params: Any, user_B: jax.Array) -> jax.Array:
-        return scorer.fn(params[0], user_B) * params[1]
-
-    return Scorer(score, (scorer.params, jnp.asarray(factor_I, jnp.float32)), scorer.n_items)
 
 
 def added(first: Scorer, second: Scorer, weight: float) -> Scorer:
