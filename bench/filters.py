@@ -31,9 +31,11 @@ from jaxrec.evaluation import per_user
 from jaxrec.evaluation.baselines import ease, item_knn
 from jaxrec.evaluation.ranking import Evaluator, Scorer, popularity_scorer
 from jaxrec.evaluation.scorers import table_scorer
+from jaxrec.graph.filters import Filter
 from jaxrec.runfolder import read_embeddings, read_lines
 from jaxrec.significance import bootstrap
 from jaxrec.training.filters import FilterTask, Kept
+from jaxrec.training.task import UserTask
 
 COMMAND = "python -m bench filters --data gowalla"
 HELD_OUT = 0.1
@@ -47,13 +49,14 @@ TRIED: list[dict[str, Any]] = [
     {"filter": "gf-cf"},
 ]
 """Options in addition to those of the recipe."""
-_PLAIN = {"popularity_power": 0.0}
 RECIPES: dict[str, dict[str, Any]] = {
-    "gowalla-filter": _PLAIN,
-    "gowalla-blend": BLEND | _PLAIN,
+    "gowalla-filter": {},
+    "gowalla-blend": BLEND,
     "gowalla-filter with popularity_power 0.1": {"popularity_power": 0.1},
 }
-"""Options in addition to those of the preset `gowalla-filter`, by the name in the results."""
+"""Options in addition to those of the preset `gowalla-filter`, by the name in the results.
+
+``popularity_power`` is no option of the filter: see :func:`fit`."""
 PRESET = "gowalla-filter"
 TRAINED = ("gowalla-fast", "gowalla-strong")
 METRICS = ("recall@20", "ndcg@20")
@@ -69,8 +72,34 @@ def slice_of(data: Dataset) -> tuple[Dataset, SplitConfig]:
     return train, SplitConfig("random", test=0.0, validation=HELD_OUT)
 
 
+def fit(task: UserTask, options: dict[str, Any], kept: Kept | None = None) -> tuple[Any, Filter]:
+    """Fit a filter with options in addition to the task's; return the problem and the filter.
+
+    An option that is tried only here is ``popularity_power``: the scores are multiplied by the
+    item's degree to this power.
+    """
+    options = dict(options)
+    power = options.pop("popularity_power", 0.0)
+    config = replace(task.config, model=replace(task.config.model, **options))
+    problem: Any = replace(task, config=config).problem("search", None, None)
+    fitted = problem.fit(kept)
+    degree_I = np.maximum(np.bincount(fitted.indices, minlength=len(fitted.in_I)), 1)
+    factor_I = (degree_I**power).astype(np.float32)
+    return problem, fitted._replace(
+        item_ID=fitted.item_ID * factor_I[:, None],
+        out_I=fitted.out_I * factor_I,
+        ratio_I=fitted.ratio_I / factor_I,
+    )
+
+
 def measure(
-    name: str, config: Config, data: Dataset, part: str, users: int | None = None, **about: Any
+    name: str,
+    config: Config,
+    options: dict[str, Any],
+    data: Dataset,
+    part: str,
+    users: int | None = None,
+    **about: Any,
 ) -> None:
     """Fit once, rank once, and record both metrics and both times.
 
@@ -86,8 +115,7 @@ def measure(
         about |= {"users": users}
     began = time.perf_counter()
     cpu = time.process_time()
-    problem: Any = task.problem("search", None, None)
-    state = problem.fit()
+    problem, state = fit(task, options)
     fitted = time.perf_counter()
     metrics = problem.measure(part, state, lambda: False)
     assert metrics is not None
@@ -237,11 +265,10 @@ class Models:
         return added(made, self._trained("gowalla-fast"), weight) if weight else made
 
     def _filter(self, options: dict[str, Any]) -> Scorer:
-        config = replace(self._config, model=replace(self._config.model, **_PLAIN | options))
         nothing = self._train.take(np.arange(0))
         splits = Splits(self._train, nothing, nothing)
-        problem: Any = FilterTask(config, self._train, splits).problem("search", None, None)
-        return problem.scorer(problem.fit(self._kept))
+        problem, fitted = fit(FilterTask(self._config, self._train, splits), options, self._kept)
+        return problem.scorer(fitted)
 
     def _trained(self, preset: str) -> Scorer:
         run = self._folder / preset
@@ -383,9 +410,9 @@ def main() -> None:
     parser.add_argument("--options", type=json.loads, nargs="*", default=TRIED)
     args = parser.parse_args()
     data, config = resolve(str(args.data)), presets.get("gowalla-filter")
-    config = replace(config, model=replace(config.model, **RECIPES[args.recipe]))
+    recipe = RECIPES[args.recipe]
     if args.part == "final":
-        measure(args.recipe, config, data, "test")
+        measure(args.recipe, config, recipe, data, "test")
         return
     train, how = slice_of(data)
     if args.part == "slices":
@@ -401,8 +428,7 @@ def main() -> None:
     config = replace(config, split=how, eval=selected)
     for options in args.options:
         name = " ".join(f"{key} {value}" for key, value in options.items()) or args.recipe
-        made = replace(config, model=replace(config.model, **options))
-        measure(name, made, train, "validation", args.users, **options)
+        measure(name, config, recipe | options, train, "validation", args.users, **options)
 
 
 if __name__ == "__main__":

@@ -323,7 +323,6 @@ def fit(
     order: int = 1,
     flatness: float = 1.5,
     degree_power: float = 0.4,
-    popularity_power: float = 0.0,
     spectral_weight: float = 0.0,
     user_power: float = 0.5,
     products: int = 1,
@@ -341,13 +340,11 @@ def fit(
     * ``ease``: only the singular vectors; the caller adds :attr:`Filter.weight_II`.
     * ``popularity``: the score of an item is its degree; item_ID holds the degrees, [I, 1].
 
-    With popularity_power p, out and V' are multiplied by degree^p, and ratio is divided by it.
-
     Args:
       key: random key for the start of the iteration that finds the singular vectors.
       dim: D; reduced to the number of users or of items if it is larger.
-      order, flatness, degree_power, popularity_power, spectral_weight, user_power, products,
-        neighbour_weight, neighbour_sharpness, neighbour_power: see
+      order, flatness, degree_power, spectral_weight, user_power, products, neighbour_weight,
+        neighbour_sharpness, neighbour_power: see
         :class:`jaxrec.config.models.filter.FilterOptions`.
       spectrum: called with a function that computes the singular vectors; returns the function's
         result, or a stored result. Default: call the function.
@@ -377,9 +374,6 @@ def fit(
         low_in_I, low_out_I = _power(degree_I, -0.5), _power(degree_I, 0.5)
     elif kind == "turbo-cf":
         coefficient_K, gain_D = turbo(order), np.zeros(dim)
-    if popularity_power != 0:
-        popular_I = _power(degree_I, popularity_power)
-        out_I, low_out_I = out_I * popular_I, low_out_I * popular_I
     neighbours = None
     if neighbour_weight > 0:
         neighbours = Neighbours(

@@ -87,7 +87,6 @@ class FilterProblem(Problem):
             order=order(model),
             flatness=model.flatness,
             degree_power=model.degree_power,
-            popularity_power=model.popularity_power,
             spectral_weight=spectral_weight(model),
             user_power=model.user_power,
             products=model.products,

@@ -100,15 +100,6 @@ def test_turbo_cf_is_its_equation(data, order):
     np.testing.assert_allclose(all_scores(made, data), expected, atol=1e-4 * expected.max())
 
 
-@pytest.mark.parametrize(("kind", "order"), [("cheby-cf", 8), ("gf-cf", 1), ("turbo-cf", 2)])
-def test_the_popularity_power_multiplies_the_scores_by_powers_of_degree(data, kind, order):
-    how = {"dim": 6, "order": order, "spectral_weight": 0.3}
-    plain = all_scores(filters.fit(kind, data, KEY, **how), data)
-    made = filters.fit(kind, data, KEY, popularity_power=0.7, **how)
-    expected = plain * power(dense(data)[2], 0.7)
-    np.testing.assert_allclose(all_scores(made, data), expected, atol=1e-4 * expected.max())
-
-
 def test_leading_vectors_are_those_of_a_dense_svd(data):
     pairs, user_U, item_I = filters.weighted(data)
     matrix = filters.halves(pairs, power(user_U, -0.5), power(item_I, -0.5))

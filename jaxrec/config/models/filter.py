@@ -40,9 +40,6 @@ class FilterOptions:
     degree_power: Annotated[float, Range(0, 4)] = 0.4
     """filter: cheby-cf divides its input by the item's degree to this power, and multiplies its
     output by the same power (beta)."""
-    popularity_power: Annotated[float, Range(-4, 4)] = 0.0
-    """filter: the scores of cheby-cf, gf-cf or turbo-cf are multiplied by the item's degree to this
-    power. Above 0, popular items move up in every list."""
     spectral_weight: Annotated[float | None, Range(0, 1e6)] = None
     """filter: weight of the leading singular vectors of cheby-cf (default 0.2) and gf-cf (default
     0.3)."""
@@ -94,7 +91,7 @@ def _check(model: Any) -> None:
         "spectral_weight": ("cheby-cf", "gf-cf"),
         "user_power": ("turbo-cf",),
         "products": ("cheby-cf",),
-        **dict.fromkeys((*_NEIGHBOURS, "ease_weight", "popularity_power"), SPARSE),
+        **dict.fromkeys((*_NEIGHBOURS, "ease_weight"), SPARSE),
     }
     if model.ease_weight == 0:
         kinds_of_option |= dict.fromkeys(EASE, ("ease",))
