@@ -120,7 +120,7 @@ def main() -> None:
     for step, found in by_step.items():
 
         def line(what: str, values: list[float], unit: str, step: str = step) -> None:
-            about: dict[str, Any] = {"data": name, "seeds": args.seeds, "values": values}
+            about: dict[str, Any] = {"data": name, "seeds": args.seeds, "by_seed": values}
             mean = sum(values) / len(values)
             record("ablation", step, values, unit, command, what=what, mean=mean, **about)
 
@@ -128,7 +128,7 @@ def main() -> None:
         if firsts:
             line("validation, first options", firsts, METRIC)
         line("validation, best", [best for _, (best, _), _ in found], METRIC)
-        line("trials or evaluations", [float(count) for _, (_, count), _ in found], "")
+        line("trials or evaluations", [float(count) for _, (_, count), _ in found], "number")
         line("processor", [seconds for _, _, seconds in found], "s")
 
 
