@@ -262,6 +262,15 @@ def of_name(name: str) -> Loss:
 
 # Number of pairs per block with shared negatives; the scores of a block fit in a core's cache.
 _BLOCK = 512
+_MOST_SCORES = 2**26  # the most scores of a block on a GPU, 256 MB
+
+
+def _block_size(n_shared: int) -> int:
+    """Return the number of pairs per block if all pairs share ``n_shared`` negatives."""
+    if platform_of_programs() != "gpu":
+        return _BLOCK
+    # A GPU launches about 14 kernels per block, so there the blocks are as large as memory allows.
+    return max(_BLOCK, _MOST_SCORES // max(n_shared, 1))
 
 
 PairFn = Callable[[Any, Array, Array], Array]
@@ -349,8 +358,8 @@ def _shared_mean(
 def _shared_forward(
     form: _Form, x: _Rows, share_B: Array, valid_BS: Array | None, log_q: LogQ | None
 ) -> tuple[Array, _Rows]:
-    """Compute value and gradient together by blocks, so that no [B, S] array is stored."""
-    n_blocks = -(-len(share_B) // _BLOCK)
+    """Compute value and gradient together by blocks, so that few scores exist at a time."""
+    n_blocks = -(-len(share_B) // _block_size(len(x.neg)))
     value_and_grad = jax.value_and_grad(_mean, argnums=1)
 
     def body(sums: tuple, block: tuple) -> tuple[tuple, tuple]:

@@ -1,4 +1,5 @@
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -121,6 +122,18 @@ def test_the_gradient_against_shared_negatives_holds_no_array_of_all_scores():
     text = str(jax.make_jaxpr(jax.grad(value, (0, 1, 2)))(*rows))
     assert "[512,333]" in text
     assert "[4096,333]" not in text
+
+
+@pytest.mark.parametrize(("shared", "block"), [(333, 4096), (2**16, 1024), (2**20, 512)])
+def test_on_a_gpu_blocks_of_pairs_are_as_large_as_memory_allows(shared, block):
+    def value(user, pos, neg):
+        return losses.mean("softmax", user, pos, neg, jnp.ones(4096))
+
+    shapes = [jax.ShapeDtypeStruct((n, 4), jnp.float32) for n in (4096, 4096, shared)]
+    with compiled_for("gpu"):
+        text = str(jax.make_jaxpr(jax.grad(value, (0, 1, 2)))(*shapes))
+    found = re.findall(rf"\[(\d+),{shared}\]", text)
+    assert set(map(int, found)) - {1, 4} == {block}
 
 
 def test_losses_of_ratings_equal_their_definitions_and_have_their_gradients():
