@@ -246,8 +246,10 @@ def _second_order(
         )
         if few == 0:
             return tries.walk_LW
-        (row_F,) = jnp.nonzero(unfinished(tries), size=few, fill_value=width)
-        row_F = row_F.astype(jnp.int32)
+        # jnp.nonzero would count with a scatter-add, which is atomic on a GPU.
+        left_W, row_W = unfinished(tries), jnp.arange(width, dtype=jnp.int32)
+        place_W = jnp.where(left_W, jnp.cumsum(left_W, dtype=jnp.int32) - 1, few)
+        row_F = jnp.full(few, width, jnp.int32).at[place_W].set(row_W, mode="drop")
         rest = jax.tree.map(lambda x: x[..., row_F] if x.shape[-1] == width else x, tries)
         rest = rest._replace(at_W=jnp.where(row_F < width, rest.at_W, -1))
         return tries.walk_LW.at[:, row_F].set(finish(tried, rest), mode="drop")

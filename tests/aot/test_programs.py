@@ -36,6 +36,7 @@ def equations(jaxpr: Any) -> Iterator[Any]:
         ("triplet", {"negatives": {"candidates": 2, "pick": "semi-hard"}}),
         ("gcmc-ratings", {}),
         ("skipgram-side", {}),
+        ("node2vec", {"train": {"batch_size": 512}}),
     ],
 )
 def test_a_step_for_a_gpu_adds_without_atomics(preset, changes):
