@@ -30,11 +30,13 @@ METRIC = "recall@20"
 VOTES = {name: value for name, value in BLEND.items() if name.startswith("neighbour")}
 FILTERS: dict[str, dict[str, Any]] = {
     "filter (cheby-cf)": {},
+    "filter, learned (alone)": {"products": 3, "learned_steps": 200},
     "+ similar users' votes": VOTES,
     "+ EASE": VOTES | {"ease_weight": 1.0, "ease_l2": 200.0},
     "EASE alone": {"filter": "ease", "ease_l2": 200.0},
 }
-"""The options by step. A step adds its part to that of the step before, but for the last one."""
+"""The options by step. A step that begins with + adds its part to that of the first step, or of the
+step before."""
 
 Found = tuple[float, int]
 """The best recall on validation, and the number of trials or of evaluations."""
@@ -106,6 +108,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="a folder or file that jaxrec reads")
     parser.add_argument("--seconds", type=float, default=40.0, help="of the processor, a step")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", nargs="+", help="names of steps; default: all")
     args = parser.parse_args()
     data, name = resolve(args.data), Path(args.data).name
     command = COMMAND.format(data=name, seconds=args.seconds)
@@ -113,6 +116,8 @@ def main() -> None:
     by_step: dict[str, list[tuple[float | None, Found, float]]] = {}
     for seed in args.seeds:
         for step, measure in steps(data, seed, args.seconds).items():
+            if args.only and step not in args.only:
+                continue
             began = time.process_time()
             first, found = measure()
             by_step.setdefault(step, []).append((first, found, time.process_time() - began))

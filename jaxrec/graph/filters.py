@@ -158,14 +158,25 @@ def _product(half: Edges | Buckets, x: Float[Array, "N B"]) -> Float[Array, "R B
     return edge_product("csr", half, x) if isinstance(half, Edges) else buckets.product(half, x)
 
 
+@jax.custom_vjp
+def _mirrored(matrix: Halves, y_IB: Float[Array, "I B"]) -> Float[Array, "I B"]:
+    """Compute (1 - 2 P) y. Its gradient is one more such product, since P is symmetric."""
+    return y_IB - 2 * _product(matrix.to_items, _product(matrix.to_users, y_IB))
+
+
+# The gradient of the matrix itself, None, is not needed.
+_mirrored.defvjp(
+    lambda matrix, y_IB: (_mirrored(matrix, y_IB), matrix),
+    lambda matrix, grad_IB: (None, _mirrored(matrix, grad_IB)),
+)
+
+
 def polynomial(
     matrix: Halves, coefficient_K: Float[Array, "K"], x_IB: Float[Array, "I B"]
 ) -> Float[Array, "I B"]:
     """Compute Σ_k c_k T_k(1 - 2 P) x by Clenshaw's rule, with K - 1 pairs of products."""
 
-    def mirrored(y_IB: Array) -> Array:
-        return y_IB - 2 * _product(matrix.to_items, _product(matrix.to_users, y_IB))
-
+    mirrored = partial(_mirrored, matrix)
     if coefficient_K.shape[0] == 1:
         return coefficient_K[0] * x_IB
     y_IB, before_IB = coefficient_K[-1] * x_IB, jnp.float32(0)

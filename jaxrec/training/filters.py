@@ -1,5 +1,6 @@
 """Runs of graph filters, which are fitted in closed form and then evaluated like any other run."""
 
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,11 +8,12 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import optax
 
 from jaxrec.config.models.filter import order, spectral_weight
-from jaxrec.data.dataset import Csr
+from jaxrec.data.dataset import Csr, Dataset
 from jaxrec.data.split import refit_splits
 from jaxrec.errors import InputError
 from jaxrec.evaluation.baselines import ease, refuse_dense
@@ -19,8 +21,8 @@ from jaxrec.evaluation.filter_scorer import filter_scorer
 from jaxrec.evaluation.ranking import Scorer
 from jaxrec.files import write_json, write_npz
 from jaxrec.graph import filters
-from jaxrec.graph.filters import Filter
-from jaxrec.training import results
+from jaxrec.graph.filters import Filter, Leading
+from jaxrec.training import learned_filters, results
 from jaxrec.training.device_data import Inputs
 from jaxrec.training.loop import Outcome
 from jaxrec.training.problem import Problem, keys
@@ -79,6 +81,28 @@ class FilterProblem(Problem):
           kept: a cache of parts from earlier fits to the same pairs with the same seed.
         """
         kept, model, train = kept or Kept(), self.config.model, self.splits.train
+        fitted = self._learned(kept) if model.learned_steps else self._closed(train, kept)[0]
+        if model.filter != "ease" and model.ease_weight == 0:
+            return fitted
+        weight_II = self._ease(fitted.pairs.known, kept)
+        if model.filter == "ease":
+            # EASE is defined on interactions, not on their weights.
+            return fitted._replace(weight_II=weight_II, weight_E=None)
+        weight = np.array([model.ease_weight], np.float32)
+        return fitted._replace(weight_II=weight_II, ease_weight=weight)
+
+    def _closed(self, train: Dataset, kept: Kept, of: str = "all") -> tuple[Filter, Leading | None]:
+        """Fit the filter in closed form, and return it with its singular vectors, if it has any.
+
+        Args:
+          of: which pairs ``train`` holds, for the key of the cached singular vectors.
+        """
+        model, found = self.config.model, list[Leading]()
+
+        def spectrum(compute: Callable[[], Leading]) -> Leading:
+            found.append(kept.take((f"spectrum of {of} pairs", model.dim), compute))
+            return found[-1]
+
         fitted = filters.fit(
             model.filter,
             train,
@@ -93,16 +117,27 @@ class FilterProblem(Problem):
             neighbour_weight=model.neighbour_weight,
             neighbour_sharpness=model.neighbour_sharpness,
             neighbour_power=model.neighbour_power,
-            spectrum=partial(kept.take, ("spectrum", model.dim)),
+            spectrum=spectrum,
         )
-        if model.filter != "ease" and model.ease_weight == 0:
-            return fitted
-        weight_II = self._ease(fitted.pairs.known, kept)
-        if model.filter == "ease":
-            # EASE is defined on interactions, not on their weights.
-            return fitted._replace(weight_II=weight_II, weight_E=None)
-        weight = np.array([model.ease_weight], np.float32)
-        return fitted._replace(weight_II=weight_II, ease_weight=weight)
+        return fitted, found[0] if found else None
+
+    def _learned(self, kept: Kept) -> Filter:
+        """Fit the filter, and change it as is learned from hidden train pairs."""
+        train, steps = self.splits.train, self.config.model.learned_steps
+        key = jax.random.fold_in(self.init_key, 1)  # the key itself starts the singular vectors
+
+        def fit_rest(rest: Dataset) -> tuple[Filter, Leading]:
+            fitted, spectrum = self._closed(rest, kept, "visible")
+            assert spectrum is not None  # only the list of popular items has none
+            return fitted, spectrum
+
+        of = dataclasses.replace(self.config.model, neighbour_weight=0.0, ease_weight=0.0)
+        learn = partial(learned_filters.learn, fit_rest, train, key, steps)
+        change = kept.take(("change", repr(of)), learn)
+        fitted, spectrum = self._closed(train, kept)
+        assert spectrum is not None
+        degree_I = filters.weighted(train)[2]
+        return learned_filters.changed(fitted, spectrum.sigma_D, degree_I, change)
 
     def _ease(self, known: Csr, kept: Kept) -> np.ndarray:
         """Return EASE's item-item weights [I, I], fitted with the configured options."""

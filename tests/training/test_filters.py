@@ -166,7 +166,7 @@ def test_ease_leaves_the_weights_of_pairs_out_and_other_filters_do_not():
 def test_numbers_of_the_options_are_those_of_the_fit():
     plain = FilterOptions()
     fitted = {f.name for f in dataclasses.fields(plain) if not f.name.startswith("ease_")}
-    fitted -= {"filter"}
+    fitted -= {"filter", "learned_steps"}  # tests/training/test_learned_filters.py
     assert fitted <= set(filters.filters.fit.__annotations__)
 
 
@@ -196,6 +196,10 @@ def test_what_belongs_to_training_is_refused(change, said):
         ({"filter": "ease", **BLENDED}, "neighbour_weight is for model.filter cheby-cf and gf-cf"),
         ({"filter": "ease", "ease_weight": 1.0}, "ease_weight is for model.filter cheby-cf"),
         ({"neighbour_sharpness": 2.0}, "needs a model.neighbour_weight above 0"),
+        (
+            {"filter": "popularity", "learned_steps": 5},
+            "learned_steps is for model.filter cheby",
+        ),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options, said):

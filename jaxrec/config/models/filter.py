@@ -49,6 +49,10 @@ class FilterOptions:
     """filter: degree of the polynomial that approximates cheby-cf's own polynomial. The result is
     exact for the model.dim leading singular vectors, and approximate beyond them. A ranking takes
     this many pairs of sparse products."""
+    learned_steps: Annotated[int, Range(0, 100_000)] = 0
+    """filter: number of gradient steps that learn a change of the filter's polynomial, of the
+    weights of its singular vectors by singular value, and of its powers of the items' degrees, on
+    train pairs that are hidden meanwhile; 0: no change. Not for ease."""
     ease_l2: Annotated[float, POSITIVE] = 80.0
     """filter: weight of ease's L2 penalty."""
     ease_dropout: Annotated[float, Range(0, 0.99)] = 0.0
@@ -91,7 +95,7 @@ def _check(model: Any) -> None:
         "spectral_weight": ("cheby-cf", "gf-cf"),
         "user_power": ("turbo-cf",),
         "products": ("cheby-cf",),
-        **dict.fromkeys((*_NEIGHBOURS, "ease_weight"), SPARSE),
+        **dict.fromkeys((*_NEIGHBOURS, "ease_weight", "learned_steps"), SPARSE),
     }
     if model.ease_weight == 0:
         kinds_of_option |= dict.fromkeys(EASE, ("ease",))
