@@ -68,7 +68,7 @@ def read_only(home) -> tuple[str, ...]:
     return mounted(f"mount --bind {home} {home} && mount -o remount,ro,bind {home}")
 
 
-@pytest.mark.long_but("resume killed", "recommend run --out recs.csv")
+@pytest.mark.long_but("recommend run --out recs.csv")
 @pytest.mark.parametrize(
     "args",
     [

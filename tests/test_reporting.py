@@ -288,6 +288,7 @@ def test_refit_has_curves_of_its_own(run: Path, tmp_path: Path) -> None:
     assert "loss, refit from 109.5 to 209.5" in loss
 
 
+@pytest.mark.long
 def test_several_runs_are_compared(run: Path, tmp_path: Path) -> None:
     other = write_records(tmp_path / "mf-1")
     config(other, model={"name": "mf", "layers": 0})

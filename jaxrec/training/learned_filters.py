@@ -31,7 +31,7 @@ HIDDEN = 0.2
 """The share of train pairs that are hidden."""
 _NODES = 8  # number of singular values at which the change of the gain is given
 _RATE = 0.02  # Adam's learning rate, which falls linearly to 0
-_WARM = 20  # number of steps for the temperature alone, before the change is learnt
+_WARM = 20  # number of steps for the temperature alone, before the change is learned
 _SCORES = 1 << 22  # the most scores of a batch
 _CHECKED = 10  # one of so many users is left out of learning, to check its result
 _MOST_CHECKED = 2000
@@ -55,7 +55,9 @@ class Change(NamedTuple):
     gain_N: Float[Array | np.ndarray, "N"]
     power: Float[Array | np.ndarray, "4"]
 
-    def of(self, fitted: Filter, sigma_D: np.ndarray, degree_I: np.ndarray) -> dict[str, Array]:
+    def of(
+        self, fitted: Filter, sigma_D: Array | np.ndarray, degree_I: Array | np.ndarray
+    ) -> dict[str, Array]:
         """Return the arrays of a filter that change, after the change, by name.
 
         Args:
@@ -165,11 +167,13 @@ def learn(fit: Fit, train: Dataset, key: PRNGKeyArray, steps: int) -> Change:
     unchanged = no_change(fitted)
     user_N = rng.permutation(np.flatnonzero(np.diff(split.hidden_UI.indptr)))
     n_checked = min(len(user_N) // _CHECKED, _MOST_CHECKED)
-    checked_N, learnt_N = user_N[:n_checked], user_N[n_checked:]
+    checked_N, learned_N = user_N[:n_checked], user_N[n_checked:]
     if n_checked == 0:
         return unchanged
     matrix = halves(fitted.pairs, fitted.user_U, fitted.item_I)
-    degree_I = weighted(split.rest)[2]
+    unchanged_of = (fitted, spectrum.sigma_D.astype(np.float32), weighted(split.rest)[2])
+    # These are arguments of the compiled programs, since constants of their size would be slow.
+    fixed = jax.tree.map(jnp.asarray, (unchanged_of, matrix))
     size = min(max(_SCORES // train.n_items, 8), 256)
 
     def batch(user_B: np.ndarray) -> tuple[Array, Array]:
@@ -179,31 +183,34 @@ def learn(fit: Fit, train: Dataset, key: PRNGKeyArray, steps: int) -> Change:
         row_IB, hidden_IB = (np.pad(x.toarray().T, padding) for x in rows)
         return jnp.asarray(row_IB), jnp.asarray(hidden_IB)
 
-    def of_batch(params: tuple[Change, Array], row_IB: Array, hidden_IB: Array) -> Array:
-        change, log_tau = params
-        arrays = change.of(fitted, spectrum.sigma_D, degree_I) | {"matrix": matrix}
+    def of_batch(
+        params: tuple[Change, Array], fixed: Any, row_IB: Array, hidden_IB: Array
+    ) -> Array:
+        (change, log_tau), (unchanged_of, matrix) = params, fixed
+        arrays = change.of(*unchanged_of) | {"matrix": matrix}
         return loss(arrays, log_tau, row_IB, hidden_IB)
 
-    first, _ = batch(learnt_N[:size])
-    arrays = unchanged.of(fitted, spectrum.sigma_D, degree_I) | {"matrix": matrix}
-    deviation = float(scores(arrays, first)[:, : len(learnt_N)].std())
+    first, _ = batch(learned_N[:size])
+    first_IB = scores(unchanged.of(*unchanged_of) | {"matrix": matrix}, first)
+    deviation = float(first_IB[:, : len(learned_N)].std())
     params: Any = (unchanged, np.float32(-np.log(max(deviation, 1e-12))))
     params = jax.tree.map(jnp.asarray, params)
     tx = optax.adam(optax.linear_schedule(_RATE, 0.0, steps))
 
     @jax.jit
-    def step(params: Any, state: Any, row_IB: Array, hidden_IB: Array) -> tuple[Any, Any]:
-        return apply(tx, jax.grad(of_batch)(params, row_IB, hidden_IB), state, params)
+    def step(params: Any, state: Any, *batch: Any) -> tuple[Any, Any]:
+        return apply(tx, jax.grad(of_batch)(params, *batch), state, params)
 
     @jax.jit
-    def warm(params: Any, state: Any, row_IB: Array, hidden_IB: Array) -> tuple[Any, Any]:
+    def warm(params: Any, state: Any, *batch: Any) -> tuple[Any, Any]:
         change, log_tau = params
-        grad = jax.grad(lambda tau: of_batch((change, tau), row_IB, hidden_IB))(log_tau)
+        grad = jax.grad(lambda tau: of_batch((change, tau), *batch))(log_tau)
         log_tau, state = apply(warm_tx, grad, state, log_tau)
         return (change, log_tau), state
 
-    def drawn() -> tuple[Array, Array]:
-        return batch(rng.choice(learnt_N, min(size, len(learnt_N)), replace=False))
+    def drawn() -> tuple[Any, Array, Array]:
+        user_B = rng.choice(learned_N, min(size, len(learned_N)), replace=False)
+        return fixed, *batch(user_B)
 
     # The unchanged filter gets a fitting temperature first, so that the check compares both fairly.
     warm_tx = optax.adam(0.2)
@@ -218,7 +225,7 @@ def learn(fit: Fit, train: Dataset, key: PRNGKeyArray, steps: int) -> Change:
 
     def checked(params: Any) -> float:
         parts = [checked_N[n : n + size] for n in range(0, n_checked, size)]
-        lost = [len(part) * float(of_check(params, *batch(part))) for part in parts]
+        lost = [len(part) * float(of_check(params, fixed, *batch(part))) for part in parts]
         return sum(lost) / n_checked
 
     better = checked(params) < checked(before)  # False for NaN

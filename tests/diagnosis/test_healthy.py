@@ -43,7 +43,7 @@ def _trained(options: str, tmp_path, monkeypatch) -> tuple[jaxrec.Run, list[str]
     return run, [line for line in said if line.startswith("doctor: ")]
 
 
-@pytest.mark.long_but("in-batch softmax")
+@pytest.mark.long
 @pytest.mark.parametrize("name", HEALTHY)
 def test_a_healthy_run_is_called_healthy(name, tmp_path, monkeypatch):
     run, warned = _trained(HEALTHY[name], tmp_path, monkeypatch)

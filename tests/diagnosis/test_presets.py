@@ -15,7 +15,7 @@ from jaxrec.diagnosis.diagnose import diagnose
 EPOCHS = {"quickstart": 4, "mf": 10, "biased-mf": 10, "two-tower": 4, "triplet": 6}
 
 
-@pytest.mark.long_but("mf")
+@pytest.mark.long
 @pytest.mark.parametrize("name", EPOCHS)
 def test_a_run_of_a_preset_is_called_healthy(name, tmp_path):
     preset = presets.get(name)

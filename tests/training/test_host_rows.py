@@ -118,7 +118,7 @@ def test_a_table_is_read_in_blocks_to_the_same_bits(monkeypatch):
     assert made.finite(ours)
 
 
-@pytest.mark.long_but("1")
+@pytest.mark.long
 @pytest.mark.parametrize("ahead", [1, 5])
 def test_the_bits_do_not_depend_on_how_far_ahead_rows_are_gathered(ahead):
     _, expected = trained(CONFIG, (STEPS,))
@@ -192,7 +192,7 @@ def test_a_run_leaves_the_same_behind(runs):
     assert planned[0]["plan"]["host"]["table and optimizer"] == 110 * (12 * 4 + 4)
 
 
-@pytest.mark.long_but("host-host")
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("began", "goes_on"), [("device", "host"), ("host", "host"), ("host", "device")]
 )

@@ -193,6 +193,7 @@ def test_a_change_that_does_not_help_users_left_out_is_dropped(monkeypatch):
     assert all(not x.any() for x in learned_filters.learn(fit, data, KEY, 30))
 
 
+@pytest.mark.long
 def test_a_run_with_a_learned_filter_serves_it_and_repeats(tmp_path):
     plain = presets.get("filter")
     model = ModelConfig("filter", dim=12, layers=0, products=2, learned_steps=20)

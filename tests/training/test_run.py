@@ -74,7 +74,7 @@ def test_a_run_killed_while_its_first_file_is_written_begins_anew(tmp_path):
     assert (run / "eval.json").exists()
 
 
-@pytest.mark.long_but("alive")
+@pytest.mark.long
 @pytest.mark.parametrize("process", [gone, os.getpid, os.getppid], ids=["gone", "ours", "alive"])
 def test_a_folder_of_partial_files_alone_is_as_good_as_empty(tmp_path, process):
     run = tmp_path / "run"

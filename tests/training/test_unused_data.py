@@ -111,7 +111,7 @@ def test_it_is_said_once_and_stands_in_the_result_and_the_report(tmp_path, capsy
     assert "are not used" not in capsys.readouterr().out
 
 
-@pytest.mark.long_but("model1")
+@pytest.mark.long
 @pytest.mark.parametrize("model", [{"name": "mf", "layers": 0}, {"name": "lightgcn", "layers": 1}])
 def test_counts_in_a_file_are_read_by_the_loss_and_the_graph(model, tmp_path):
     rng = np.random.default_rng(0)
