@@ -16,8 +16,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from bench import compiled
 from bench.common import RESULTS, record
-from bench.compiled import plugins
 from jaxrec import presets
 from jaxrec.aot import parent, shapes
 from jaxrec.aot.targets import target
@@ -27,7 +27,7 @@ from jaxrec.graph.spmm import product
 from jaxrec.platforms import compiled_for
 from jaxrec.training.memory import Counts
 
-GOWALLA = Counts(29_858, 40_981, 810_128)
+GOWALLA = Counts(*compiled.GOWALLA)
 DIM = 64
 
 
@@ -92,7 +92,7 @@ def compile_forms(name: str, forms: list[str]) -> None:
             "B",
             f"python -m bench compiled-forms --targets {name} --forms '{form}'",
             device=to.name,
-            versions=plugins(),
+            versions=compiled.plugins(),
             what=f"one product, {2 * GOWALLA.n_edges:,} edges, D = {DIM}: bytes of main memory",
             target=to.name,
             all_bytes=read["n_bytes"],

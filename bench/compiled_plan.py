@@ -8,13 +8,12 @@ import argparse
 from typing import Any, NamedTuple
 
 from bench.common import record
-from bench.compiled import plugins
+from bench.compiled import GOWALLA, plugins
 from jaxrec import config as configs
 from jaxrec.aot.parent import compile_for
 from jaxrec.aot.targets import target
 from jaxrec.cli.train import configured
 
-GOWALLA = (29_858, 40_981, 810_128)
 TEN_TIMES = (298_580, 409_810, 8_101_280)
 
 

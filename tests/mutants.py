@@ -279,10 +279,8 @@ def run(tests: Sequence[str], folder: Path) -> int:
         sys.path.insert(0, str(folder))
         options = ["-n0", "-x", "-q", "-m", "", "-p", "no:cacheprovider"]
         options += [f"--basetemp={folder / 'made'}"]
-        options += [
-            "-W",
-            "ignore::pytest.PytestAssertRewriteWarning",
-        ]
+        # Modules that were imported before are not rewritten, of which pytest would warn.
+        options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
         status = int(pytest.main([*options, *(str(folder / "tests" / test) for test in tests)]))
     except BaseException:
         traceback.print_exc()

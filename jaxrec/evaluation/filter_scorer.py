@@ -12,7 +12,14 @@ from jaxtyping import Array
 from jaxrec.data.dataset import Csr
 from jaxrec.evaluation.scorers import PAIRS, Scorer, table_scorer
 from jaxrec.evaluation.topk import power_of_two
-from jaxrec.graph.filters import Filter, Neighbours, Weighted, halves, neighbour_scores, polynomial
+from jaxrec.graph.filters import (
+    Filter,
+    Neighbours,
+    Weighted,
+    halves,
+    linear_scores,
+    neighbour_scores,
+)
 from jaxrec.runfolder import Embeddings, read_filter
 
 _PAIRS_AT_ONCE = 64
@@ -49,15 +56,7 @@ def _filtered(params: dict[str, Any], user_B: Array) -> Array:
     dim = params["item"].shape[1]
     start = jnp.zeros((n_items, len(user_B))), jnp.zeros((len(user_B), dim))
     x_IB, z_BD = _sums(params, user_B, start, add)
-    y_IB = polynomial(params["matrix"], params["coefficient_K"], x_IB)
-    # Below HIGHEST, GPU and TPU would round float32 factors, and so change the ranking.
-    spectral_BI = lax.dot_general(
-        z_BD * params["gain_D"],
-        params["item"],
-        (((1,), (1,)), ((), ())),
-        precision=lax.Precision.HIGHEST,
-    )
-    score_BI = (params["out_I"][:, None] * y_IB).T + spectral_BI
+    score_BI = linear_scores(params, x_IB, z_BD)
     in_I1 = params["in_I"][:, None]
     row_IB = jnp.where(in_I1 > 0, x_IB / jnp.where(in_I1 > 0, in_I1, 1), 0)
     new_BI, blended = (row_IB == 0).T, []
@@ -146,8 +145,7 @@ def filter_scorer(fitted: Filter, history: Csr | None = None) -> Scorer:
     if pairs.weight_E is not None:
         params["weight"] = pairs.weight_E
     n_items = len(fitted.in_I)
-    degree_I = np.bincount(fitted.indices, fitted.weight_E, n_items)
-    params["degree"] = degree_I.astype(np.float32)
+    params["degree"] = fitted.degree_I
     if fitted.weight_II is not None:
         params["weight_II"] = fitted.weight_II
     if fitted.weight_II is not None and fitted.ease_weight is None:

@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
+from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpy.polynomial import Polynomial, chebyshev
 
@@ -96,6 +97,11 @@ class Filter(NamedTuple):
     def pairs(self) -> "Weighted":
         """The interactions with their weights."""
         return Weighted(Csr(self.indptr, self.indices), self.weight_E)
+
+    @property
+    def degree_I(self) -> np.ndarray:
+        """The sums of the items' weights in the interactions."""
+        return np.bincount(self.indices, self.weight_E, len(self.in_I)).astype(np.float32)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays of RUN/filter.npz, by name; ``item_ID`` is in embeddings.npz."""
@@ -184,6 +190,26 @@ def polynomial(
         next_IB = coefficient_K[k] * x_IB + 2 * mirrored(y_IB) - before_IB
         y_IB, before_IB = next_IB, y_IB
     return coefficient_K[0] * x_IB + mirrored(y_IB) - before_IB
+
+
+def linear_scores(
+    arrays: dict[str, Any], x_IB: Float[Array, "I B"], z_BD: Float[Array, "B D"]
+) -> Float[Array, "B I"]:
+    """Compute the module's y for B rows r, from in ∘ r and V'ᵀ (ratio ∘ r).
+
+    Args:
+      arrays: ``coefficient_K``, ``out_I`` and ``gain_D`` of a :class:`Filter`, its ``item_ID`` as
+        ``item``, and its :class:`Halves` as ``matrix``.
+    """
+    y_IB = polynomial(arrays["matrix"], arrays["coefficient_K"], x_IB)
+    # Below HIGHEST, GPU and TPU would round float32 factors, and so change the ranking.
+    spectral_BI = lax.dot_general(
+        z_BD * arrays["gain_D"],
+        arrays["item"],
+        (((1,), (1,)), ((), ())),
+        precision=lax.Precision.HIGHEST,
+    )
+    return (arrays["out_I"][:, None] * y_IB).T + spectral_BI
 
 
 def neighbour_scores(

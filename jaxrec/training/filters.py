@@ -136,8 +136,7 @@ class FilterProblem(Problem):
         change = kept.take(("change", repr(of)), learn)
         fitted, spectrum = self._closed(train, kept)
         assert spectrum is not None
-        degree_I = filters.weighted(train)[2]
-        return learned_filters.changed(fitted, spectrum.sigma_D, degree_I, change)
+        return learned_filters.changed(fitted, spectrum.sigma_D, change)
 
     def _ease(self, known: Csr, kept: Kept) -> np.ndarray:
         """Return EASE's item-item weights [I, I], fitted with the configured options."""

@@ -12,7 +12,6 @@ items. They hold for the filter that is fitted to all train pairs too.
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +23,7 @@ from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxrec.data.dataset import Dataset
-from jaxrec.graph.filters import Filter, Leading, halves, polynomial, weighted
+from jaxrec.graph.filters import Filter, Leading, halves, linear_scores, weighted
 from jaxrec.training.step import apply
 
 HIDDEN = 0.2
@@ -58,7 +57,7 @@ class Change(NamedTuple):
     def of(
         self, fitted: Filter, sigma_D: Array | np.ndarray, degree_I: Array | np.ndarray
     ) -> dict[str, Array]:
-        """Return the arrays of a filter that change, after the change, by name.
+        """Return the arrays of a filter that change, as :func:`linear_scores` names them.
 
         Args:
           sigma_D: singular values of the filter's singular vectors.
@@ -74,7 +73,7 @@ class Change(NamedTuple):
             "gain_D": jnp.asarray(fitted.gain_D) + added_D,
             "in_I": fitted.in_I * of_in_I,
             "out_I": fitted.out_I * of_out_I,
-            "item_ID": fitted.item_ID * of_low_out_I[:, None],
+            "item": fitted.item_ID * of_low_out_I[:, None],
             "ratio_I": fitted.ratio_I * of_low_in_I / of_low_out_I,
         }
 
@@ -85,21 +84,17 @@ def no_change(fitted: Filter) -> Change:
     return Change(*(np.zeros(n, np.float32) for n in zeros))
 
 
-def changed(fitted: Filter, sigma_D: np.ndarray, degree_I: np.ndarray, change: Change) -> Filter:
+def changed(fitted: Filter, sigma_D: np.ndarray, change: Change) -> Filter:
     """Return a filter after a change; see :meth:`Change.of`."""
-    arrays = jax.device_get(change.of(fitted, sigma_D, degree_I))
-    return fitted._replace(**arrays)
+    arrays = jax.device_get(change.of(fitted, sigma_D, fitted.degree_I))
+    return fitted._replace(item_ID=arrays.pop("item"), **arrays)
 
 
 def scores(arrays: dict[str, Any], row_IB: Float[Array, "I B"]) -> Float[Array, "I B"]:
     """Compute the scores of B rows by a filter's arrays and its ``matrix``, with gradients."""
-    y_IB = polynomial(arrays["matrix"], arrays["coefficient_K"], arrays["in_I"][:, None] * row_IB)
-    low_IB = arrays["ratio_I"][:, None] * row_IB
-    # Below HIGHEST, GPU and TPU would round float32 factors.
-    matmul = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
-    near_DB = matmul(arrays["item_ID"].T, low_IB)
-    spectral_IB = matmul(arrays["item_ID"], arrays["gain_D"][:, None] * near_DB)
-    return arrays["out_I"][:, None] * y_IB + spectral_IB
+    low_BI = (arrays["ratio_I"][:, None] * row_IB).T
+    z_BD = jnp.matmul(low_BI, arrays["item"], precision=lax.Precision.HIGHEST)
+    return linear_scores(arrays, arrays["in_I"][:, None] * row_IB, z_BD).T
 
 
 def loss(
@@ -171,7 +166,7 @@ def learn(fit: Fit, train: Dataset, key: PRNGKeyArray, steps: int) -> Change:
     if n_checked == 0:
         return unchanged
     matrix = halves(fitted.pairs, fitted.user_U, fitted.item_I)
-    unchanged_of = (fitted, spectrum.sigma_D.astype(np.float32), weighted(split.rest)[2])
+    unchanged_of = (fitted, spectrum.sigma_D.astype(np.float32), fitted.degree_I)
     # These are arguments of the compiled programs, since constants of their size would be slow.
     fixed = jax.tree.map(jnp.asarray, (unchanged_of, matrix))
     size = min(max(_SCORES // train.n_items, 8), 256)

@@ -49,9 +49,8 @@ def some_change(fitted: Filter, seed: int = 0, by: float = 0.1) -> Change:
 @pytest.mark.parametrize("kind", ["cheby-cf", "gf-cf", "turbo-cf"])
 def test_no_change_leaves_every_bit(data, kind):
     fitted, spectrum = fit(data, kind)
-    degree_I = filters.weighted(data)[2]
     change = learned_filters.no_change(fitted)
-    same = learned_filters.changed(fitted, spectrum.sigma_D, degree_I, change)
+    same = learned_filters.changed(fitted, spectrum.sigma_D, change)
     for name, array in fitted.arrays().items():
         np.testing.assert_array_equal(array, same.arrays()[name])
     np.testing.assert_array_equal(fitted.item_ID, same.item_ID)
@@ -61,7 +60,7 @@ def test_a_change_is_its_definition_wherever_scores_are_computed(data):
     fitted, spectrum = fit(data)
     _, degree_U, degree_I = filters.weighted(data)
     change = some_change(fitted)
-    made = learned_filters.changed(fitted, spectrum.sigma_D, degree_I, change)
+    made = learned_filters.changed(fitted, spectrum.sigma_D, change)
     R = np.zeros((61, 41))
     R[data.user, data.item] = 1
     whole = np.sqrt(np.maximum(np.outer(degree_U, degree_I), 1e-9))
@@ -180,7 +179,7 @@ def test_it_corrects_a_planted_power_of_the_degrees_and_repeats():
 
     change = learned_filters.learn(wrong, data, KEY, 150)
     fitted, spectrum = wrong(data)
-    better = learned_filters.changed(fitted, spectrum.sigma_D, filters.weighted(data)[2], change)
+    better = learned_filters.changed(fitted, spectrum.sigma_D, change)
     assert recall(better, split) > 1.3 * recall(fitted, split)
     for one, other in zip(change, learned_filters.learn(wrong, data, KEY, 150), strict=True):
         np.testing.assert_array_equal(one, other)
